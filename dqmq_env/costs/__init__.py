@@ -1,0 +1,14 @@
+"""What an assignment costs; free of torch."""
+
+from dqmq_env.costs.cost import (
+    Bops,
+    Cost,
+    Size,
+    cost_by_name,
+    fraction,
+    layer_table,
+    reference,
+    total,
+)
+
+__all__ = ["Bops", "Cost", "Size", "cost_by_name", "fraction", "layer_table", "reference", "total"]

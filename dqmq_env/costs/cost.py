@@ -1,0 +1,97 @@
+"""Costs of a layer at given bits, and of a network as their sum."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqmq_env.errors import SettingError
+from dqmq_env.quantization.assignment import LayerBits
+from dqmq_env.quantization.spec import LayerSpec
+
+REFERENCE_BITS = 8
+"""Fractions of a cost are taken of what the network costs with all layers at these bits."""
+
+
+class Cost(Protocol):
+    """A cost that is the sum of its layers' costs."""
+
+    @property
+    def name(self) -> str:
+        """The word for it in tables, plots and ``info``."""
+        ...
+
+    def of(self, spec: LayerSpec, bits: LayerBits) -> float:
+        """The cost of one layer at ``bits``, in the unit that the class states."""
+        ...
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bits that hold the weights: weights times weight bits; biases and steps are not counted."""
+
+    name: str = "size"
+
+    def of(self, spec: LayerSpec, bits: LayerBits) -> float:
+        """Bits of the layer's weights."""
+        return float(spec.weights * bits.weight)
+
+
+@dataclass(frozen=True)
+class Bops:
+    """Bit operations for one image: multiply-accumulates times weight bits times activation bits.
+
+    The convention of HAWQ-V3 (Yao et al. 2021) and most of the field.
+    """
+
+    name: str = "bops"
+
+    def of(self, spec: LayerSpec, bits: LayerBits) -> float:
+        """Bit operations of the layer for one image."""
+        return float(spec.macs * bits.weight * bits.activation)
+
+
+_COSTS: dict[str, Cost] = {"size": Size(), "bops": Bops()}
+
+
+def cost_by_name(name: str) -> Cost:
+    """The cost of that name.
+
+    Raises:
+        SettingError: there is none.
+    """
+    if name not in _COSTS:
+        raise SettingError(f"cost: got {name!r}, allowed are {sorted(_COSTS)}")
+    return _COSTS[name]
+
+
+def total(cost: Cost, specs: Sequence[LayerSpec], bits: Mapping[str, LayerBits]) -> float:
+    """The cost of a network under an assignment."""
+    return sum(cost.of(spec, bits[spec.name]) for spec in specs)
+
+
+def reference(cost: Cost, specs: Sequence[LayerSpec]) -> float:
+    """The cost of a network with all its layers at 8 bits."""
+    eight = LayerBits(REFERENCE_BITS, REFERENCE_BITS)
+    return sum(cost.of(spec, eight) for spec in specs)
+
+
+def fraction(cost: Cost, specs: Sequence[LayerSpec], bits: Mapping[str, LayerBits]) -> float:
+    """The cost under an assignment as a fraction of that at 8 bits."""
+    return total(cost, specs, bits) / reference(cost, specs)
+
+
+def layer_table(
+    cost: Cost, specs: Sequence[LayerSpec], candidates: Mapping[str, Sequence[int]]
+) -> list[NDArray[np.float64]]:
+    """For each layer its cost at each candidate, as a fraction of the whole network's at 8 bits.
+
+    Weights and activations get the same bits.
+    """
+    whole = reference(cost, specs)
+    return [
+        np.array([cost.of(spec, LayerBits(b, b)) / whole for b in candidates[spec.name]])
+        for spec in specs
+    ]

@@ -1,0 +1,1 @@
+"""Fake quantisers, step-size rules, quantised layers and networks, assignments."""

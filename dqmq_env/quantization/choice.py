@@ -1,0 +1,32 @@
+"""How a layer is told its bits during a forward pass."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dqmq_env.quantization.assignment import LayerBits
+
+
+@dataclass(frozen=True)
+class RelaxedBits:
+    """Probabilities over a layer's candidate bits, weights and activations decided jointly.
+
+    A batch of N images consists of G groups of N / G consecutive images; a group shares its bits.
+    G is 1 where the whole batch does and N where each image has bits of its own.
+
+    Attributes:
+        probabilities: shape (G, K), over the layer's K candidates, rows summing to one.
+        sample: index of a candidate for each group, int64, shape (G,). Where it is given, the layer
+            computes just that candidate and passes gradients straight through to the
+            probabilities; where it is ``None``, the layer computes the expectation.
+    """
+
+    probabilities: Tensor
+    sample: Tensor | None = None
+
+
+LayerChoice = LayerBits | RelaxedBits
+
+Chooser = Callable[[int, Tensor], LayerChoice]
+"""Maps a layer's index in forward order, and the activation that it receives, to its bits."""

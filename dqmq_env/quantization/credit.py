@@ -1,0 +1,133 @@
+"""Gradients for probabilities whose sampled candidate alone was computed.
+
+With ``y_k`` the output of a layer at candidate k and ``s`` the sampled one, the expectation
+``sum_k p_k y_k`` has the gradient ``<dL/dy, y_k>`` with respect to ``p_k``; since probabilities sum
+to one, ``<dL/dy, y_k - y_s>`` serves as well and is smaller. It is computed here for the candidates
+next to the sampled one, which is where an ordered, narrow distribution has its mass; the others get
+zero. Their outputs are computed in the backward pass, without gradients of their own, so that
+they cost one forward pass of the layer each and no memory.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_NEGLIGIBLE = 1e-3
+
+LayerAt = Callable[[Tensor, int], Tensor]
+"""Computes a layer on some images at the candidate of a given position."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a batch that shares a candidate.
+
+    Attributes:
+        position: of the candidate.
+        groups: indices of the groups, int64.
+        images: indices of their images, int64, ascending.
+    """
+
+    position: int
+    groups: Tensor
+    images: Tensor
+
+
+def split_by_candidate(sample: Tensor, batch: int) -> list[Part]:
+    """Split a batch by what was sampled for its groups (G,), by ascending candidate."""
+    size = batch // len(sample)
+    within = torch.arange(size, device=sample.device)
+    parts = []
+    for position in sample.unique().tolist():
+        groups = (sample == position).nonzero()[:, 0]
+        parts.append(Part(position, groups, (groups[:, None] * size + within).flatten()))
+    return parts
+
+
+def reorder(x: Tensor, order: Tensor) -> Tensor:
+    """Rows of ``x`` in another order, in the memory layout of ``x``.
+
+    Args:
+        x: shape (N, ...).
+        order: a permutation of 0 to N - 1, int64.
+    """
+    reordered: Tensor = _Reorder.apply(x, order)
+    return reordered
+
+
+def credit_neighbours(
+    output: Tensor, x: Tensor, probabilities: Tensor, parts: Sequence[Part], layer_at: LayerAt
+) -> Tensor:
+    """Return ``output`` unchanged, and in the backward pass give ``probabilities`` their gradient.
+
+    Args:
+        output: of the layer at the sampled candidates, shape (N, ...), part after part.
+        x: what the layer received, shape (N, ...), in the same order.
+        probabilities: shape (G, K).
+        parts: which images were computed at which candidate.
+        layer_at: the layer.
+    """
+    credited: Tensor = _Credit.apply(output, x.detach(), probabilities, parts, layer_at)
+    return credited
+
+
+def _take(x: Tensor, order: Tensor) -> Tensor:
+    """``x[order]``, by whole rows of memory, which also keeps the channels-last layout."""
+    if x.ndim != 4 or not x.is_contiguous(memory_format=torch.channels_last):
+        return x.index_select(0, order)
+    rows = x.permute(0, 2, 3, 1)
+    return rows.flatten(1).index_select(0, order).view_as(rows).permute(0, 3, 1, 2)
+
+
+class _Reorder(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor) -> Tensor:
+        ctx.save_for_backward(order)
+        return _take(x, order)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (order,) = ctx.saved_tensors
+        return _take(gradient, order.argsort()), None
+
+
+class _Credit(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        output: Tensor,
+        x: Tensor,
+        probabilities: Tensor,
+        parts: Sequence[Part],
+        layer_at: LayerAt,
+    ) -> Tensor:
+        ctx.save_for_backward(output, x, probabilities)
+        ctx.parts, ctx.layer_at = parts, layer_at
+        return output.view_as(output)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
+        output, x, probabilities = ctx.saved_tensors
+        credit = torch.zeros_like(probabilities)
+        counts = [len(part.images) for part in ctx.parts]
+        slices = zip(x.split(counts), gradient.split(counts), output.split(counts), strict=True)
+        for part, (x_part, g_part, y_part) in zip(ctx.parts, slices, strict=True):
+            for position in _neighbours(part, probabilities):
+                change = ctx.layer_at(x_part, position).sub_(y_part).mul_(g_part)
+                credit[part.groups, position] = change.flatten(1).sum(1).view(
+                    len(part.groups), -1
+                ).sum(1)
+        return gradient, None, credit, None, None
+
+
+def _neighbours(part: Part, probabilities: Tensor) -> list[int]:
+    near = (part.position - 1, part.position + 1)
+    inside = [position for position in near if 0 <= position < probabilities.shape[1]]
+    offered = probabilities[part.groups].amax(0)
+    return [position for position in inside if float(offered[position]) > _NEGLIGIBLE]

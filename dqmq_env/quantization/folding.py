@@ -1,0 +1,98 @@
+"""Fold batch normalisation into the layer before it, for evaluation."""
+
+import copy
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+from torch.fx import GraphModule, Node, Tracer
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from dqmq_env.quantization.layer import QuantizedLayer
+
+
+class LayerTracer(Tracer):
+    """Traces a network down to its quantised layers, which stay whole."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Keep quantised layers whole, beside what torch keeps whole."""
+        return isinstance(m, QuantizedLayer) or super().is_leaf_module(m, module_qualified_name)
+
+
+def trace_graph(network: nn.Module) -> GraphModule | None:
+    """The graph of a network, or ``None`` where its Python code cannot be traced."""
+    try:
+        return GraphModule(network, LayerTracer().trace(network))
+    except Exception as error:
+        warnings.warn(
+            f"{type(network).__name__} cannot be traced ({type(error).__name__}: {error}); "
+            "it is evaluated by full forward passes, without folding",
+            stacklevel=2,
+        )
+        return None
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """A copy in eval mode where each ``conv -> batch norm`` pair is one convolution.
+
+    A quantised layer keeps its integer weights: the factor of its batch norm multiplies the step
+    of each output channel (:attr:`QuantizedLayer.output_scale`), which changes nothing but the
+    rounding of floats.
+
+    Args:
+        network: float, or with quantised layers inside, in any mode.
+    """
+    folded = copy.deepcopy(network).eval()
+    graph = trace_graph(folded)
+    if graph is None:
+        return folded
+    modules = dict(folded.named_modules())
+    uses: dict[str, int] = {}
+    for node in graph.graph.nodes:
+        if node.op == "call_module":
+            uses[node.target] = uses.get(node.target, 0) + 1
+    for node in graph.graph.nodes:
+        source = _foldable_source(node, modules, uses)
+        if source is not None:
+            _fold(modules[source], modules[node.target])
+            parent, _, child = node.target.rpartition(".")
+            setattr(folded.get_submodule(parent), child, nn.Identity())
+    return folded
+
+
+def _foldable_source(node: Node, modules: dict[str, nn.Module], uses: dict[str, int]) -> str | None:
+    """The name of the layer that a batch norm's node can be folded into."""
+    if node.op != "call_module" or not isinstance(modules[str(node.target)], nn.BatchNorm2d):
+        return None
+    source = node.args[0]
+    if not isinstance(source, Node) or source.op != "call_module" or len(source.users) > 1:
+        return None
+    name = str(source.target)
+    if uses[name] > 1 or uses[str(node.target)] > 1:
+        return None
+    layer = modules[name]
+    inner = layer.inner if isinstance(layer, QuantizedLayer) else layer
+    norm = modules[str(node.target)]
+    assert isinstance(norm, nn.BatchNorm2d)
+    return name if isinstance(inner, nn.Conv2d) and norm.track_running_stats else None
+
+
+@torch.no_grad()
+def _fold(layer: nn.Module, norm: Any) -> None:
+    conv: Any = layer.inner if isinstance(layer, QuantizedLayer) else layer
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight,
+        conv.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+    )
+    conv.bias = bias
+    if isinstance(layer, QuantizedLayer):
+        gain = torch.ones_like(norm.running_var) if norm.weight is None else norm.weight
+        layer.output_scale = gain * (norm.running_var + norm.eps).rsqrt()
+    else:
+        conv.weight = weight

@@ -1,0 +1,39 @@
+"""What is known of a layer before any image is seen; free of torch, shared by costs and tables."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """A convolution or linear layer as cost models and observations see it.
+
+    Attributes:
+        name: its name in the network, e.g. ``layer1.0.conv1``.
+        kind: ``conv``, ``depthwise`` or ``linear``.
+        in_channels: channels, or features of a linear layer, that it receives.
+        out_channels: channels or features that it gives.
+        kernel: side of its kernel; 1 for a linear layer.
+        stride: its stride; 1 for a linear layer.
+        groups: its groups; 1 for a linear layer.
+        weights: number of its weights, without the bias.
+        macs: multiply-accumulates for one image, over all uses of the layer in a forward pass.
+        input_shape: of one image at its first use, without the batch.
+        output_shape: of one image at its first use, without the batch.
+    """
+
+    name: str
+    kind: str
+    in_channels: int
+    out_channels: int
+    kernel: int
+    stride: int
+    groups: int
+    weights: int
+    macs: int
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return asdict(self)
