@@ -1,0 +1,1 @@
+"""Forward passes: layer by layer, whole, and what is read off them."""

@@ -1,0 +1,22 @@
+"""Names and price of the activation statistics; free of torch."""
+
+import math
+
+ACTIVATION_STATISTICS = ("mean", "rms", "nonzero", "peak")
+
+SPACING = 2
+"""Statistics look at every second row and column of a feature map."""
+
+_BITS = 8
+
+
+def statistics_bops(input_shape: tuple[int, ...]) -> int:
+    """Bit operations for the statistics of one image's activation, given without the batch.
+
+    For each value looked at: an addition for the mean and a comparison each for the share of
+    non-zeros and the peak (8 bit operations each, values having 8 bits), and a
+    multiply-accumulate for the root mean square (8 x 8).
+    """
+    channels, *sides = input_shape
+    looked_at = channels * math.prod(math.ceil(side / SPACING) for side in sides)
+    return looked_at * (3 * _BITS + _BITS * _BITS)

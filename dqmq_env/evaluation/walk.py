@@ -1,0 +1,188 @@
+"""A forward pass that stops before each quantised layer and goes on when its bits are known."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
+
+from dqmq_env.quantization.assignment import LayerBits
+from dqmq_env.quantization.choice import LayerChoice
+from dqmq_env.quantization.folding import trace_graph
+from dqmq_env.quantization.layer import QuantizedLayer
+from dqmq_env.quantization.network import QuantizedNetwork
+
+
+class Pause(Protocol):
+    """A forward pass that waits for the bits of its next layer, or has ended.
+
+    A pause is never changed: several continuations may start from it.
+    """
+
+    @property
+    def activation(self) -> Tensor | None:
+        """What the next layer is about to receive; ``None`` once the pass has ended."""
+        ...
+
+    @property
+    def logits(self) -> Tensor | None:
+        """The network's output, once the pass has ended."""
+        ...
+
+
+class Walker(Protocol):
+    """Walks a quantised network layer by layer, in forward order."""
+
+    def start(self, x: Tensor) -> Pause:
+        """Go from normalised images (N, C, H, W) up to the first layer."""
+        ...
+
+    def advance(self, pause: Pause, bits: LayerBits) -> Pause:
+        """Compute the layer at ``bits`` and go on up to the next one."""
+        ...
+
+
+def make_walker(network: QuantizedNetwork) -> Walker:
+    """The graph walker, or full passes where the network's code cannot be traced."""
+    graph = trace_graph(network.network)
+    return FullPassWalker(network) if graph is None else GraphWalker(graph)
+
+
+@dataclass(frozen=True)
+class GraphPause:
+    """Values that later nodes need, and the position of the node that comes next.
+
+    Attributes:
+        position: index of the next node in the graph.
+        values: node to value, for nodes whose value is still needed.
+        bits: of the layers already met, for those that are used again.
+        activation: see :class:`Pause`.
+        logits: see :class:`Pause`.
+    """
+
+    position: int
+    values: Mapping[Node, Any]
+    bits: Mapping[str, LayerBits]
+    activation: Tensor | None
+    logits: Tensor | None
+
+
+class GraphWalker:
+    """Walks the graph of a network (torch.fx), computing each node once.
+
+    Args:
+        graph: traced with quantised layers kept whole.
+    """
+
+    def __init__(self, graph: GraphModule) -> None:
+        self._graph = graph
+        self._nodes = list(graph.graph.nodes)
+        self._modules = dict(graph.named_modules())
+        last_use: dict[Node, int] = {}
+        for position, node in enumerate(self._nodes):
+            for argument in node.all_input_nodes:
+                last_use[argument] = position
+        self._last_use = last_use
+
+    @torch.no_grad()
+    def start(self, x: Tensor) -> GraphPause:
+        """See :class:`Walker`."""
+        placeholder = next(node for node in self._nodes if node.op == "placeholder")
+        return self._run(self._nodes.index(placeholder) + 1, {placeholder: x}, {}, None)
+
+    @torch.no_grad()
+    def advance(self, pause: Pause, bits: LayerBits) -> GraphPause:
+        """See :class:`Walker`."""
+        assert isinstance(pause, GraphPause)
+        return self._run(pause.position, dict(pause.values), dict(pause.bits), bits)
+
+    def _run(
+        self,
+        position: int,
+        values: dict[Node, Any],
+        decided: dict[str, LayerBits],
+        bits: LayerBits | None,
+    ) -> GraphPause:
+        while True:
+            node = self._nodes[position]
+            if node.op == "output":
+                logits = values[node.args[0]]
+                return GraphPause(position, {}, decided, None, logits)
+            layer = self._modules.get(node.target) if node.op == "call_module" else None
+            if isinstance(layer, QuantizedLayer):
+                activation = values[node.args[0]]
+                if node.target not in decided:
+                    if bits is None:
+                        return GraphPause(position, values, decided, activation, None)
+                    decided[node.target] = bits
+                    bits = None
+                values[node] = layer.compute(activation, decided[node.target])
+            else:
+                values[node] = self._compute(node, layer, values)
+            for argument in node.all_input_nodes:
+                if self._last_use[argument] == position:
+                    del values[argument]
+            position += 1
+
+    def _compute(self, node: Node, module: nn.Module | None, values: dict[Node, Any]) -> Any:
+        args = map_arg(node.args, lambda argument: values[argument])
+        kwargs = map_arg(node.kwargs, lambda argument: values[argument])
+        if module is not None:
+            return module(*args, **kwargs)
+        target: Any = node.target
+        if node.op == "call_function":
+            return target(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], target)(*args[1:], **kwargs)
+        assert node.op == "get_attr", node.op
+        value: Any = self._graph
+        for name in target.split("."):
+            value = getattr(value, name)
+        return value
+
+
+@dataclass(frozen=True)
+class FullPassPause:
+    """The images and the bits of the layers met so far."""
+
+    x: Tensor
+    bits: tuple[LayerBits, ...]
+    activation: Tensor | None
+    logits: Tensor | None
+
+
+class FullPassWalker:
+    """Walks any network by beginning anew at each step: slow, and right for any Python code."""
+
+    def __init__(self, network: QuantizedNetwork) -> None:
+        self._network = network
+
+    def start(self, x: Tensor) -> FullPassPause:
+        """See :class:`Walker`."""
+        return self._run(x, ())
+
+    def advance(self, pause: Pause, bits: LayerBits) -> FullPassPause:
+        """See :class:`Walker`."""
+        assert isinstance(pause, FullPassPause)
+        return self._run(pause.x, (*pause.bits, bits))
+
+    @torch.no_grad()
+    def _run(self, x: Tensor, bits: tuple[LayerBits, ...]) -> FullPassPause:
+        def chooser(index: int, activation: Tensor) -> LayerChoice:
+            if index >= len(bits):
+                raise _Undecided(activation)
+            return bits[index]
+
+        try:
+            return FullPassPause(x, bits, None, self._network(x, chooser))
+        except _Undecided as stop:
+            return FullPassPause(x, bits, stop.activation, None)
+
+
+class _Undecided(Exception):  # noqa: N818 - not an error
+    def __init__(self, activation: Tensor) -> None:
+        super().__init__()
+        self.activation = activation

@@ -1,0 +1,29 @@
+"""Progress bars that teach on a terminal and stay short in a file."""
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress(
+    total: int, title: str, unit: str, initial: int = 0, shown: bool = True
+) -> "tqdm[Any]":
+    """A bar with rate and time left; where the output is no terminal, a line every 30 seconds.
+
+    Args:
+        total: number of units in all.
+        title: stands before the bar.
+        unit: the word for one unit.
+        initial: units done by an earlier run.
+        shown: ``False`` makes a bar that prints nothing.
+    """
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=title,
+        unit=unit,
+        disable=not shown,
+        dynamic_ncols=True,
+        mininterval=0.2 if sys.stderr.isatty() else 30,
+    )

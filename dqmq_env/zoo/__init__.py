@@ -1,0 +1,1 @@
+"""Architectures and the shipped checkpoints, each with the script that made it."""
