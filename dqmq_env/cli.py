@@ -1,0 +1,138 @@
+"""The program ``dqmq``."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import tyro
+
+from dqmq_env.errors import DQMQError
+from dqmq_env.version import __version__
+
+USAGE = """usage: dqmq COMMAND [OPTIONS]
+
+Data-quality-aware mixed-precision quantisation as a Gymnasium suite.
+
+commands:
+  envs      list the environments and what they decide about
+  train     train the hybrid agent: bits that follow each image
+  demo      the demonstration: the hybrid agent beside uniform bits
+  cost      size and BOPs of a shipped network at uniform bits
+
+options:
+  --version   print the version
+  --help      after a command: its options, with examples
+"""
+
+
+class ShadowedPackageError(DQMQError, ImportError):
+    """Another distribution's package stands where ours should be."""
+
+
+def own_package(name: str) -> ModuleType:
+    """Import ``agents.*`` or ``baselines.*`` and make sure that it is this project's.
+
+    Both names are generic: another distribution, or a folder in the working directory, may carry
+    them too.
+
+    Raises:
+        ShadowedPackageError: what Python finds under that name is not ours.
+    """
+    top = name.partition(".")[0]
+    package = import_module(top)
+    marker = "of ``dqmq_env``."
+    if marker not in (package.__doc__ or ""):
+        place = Path(getattr(package, "__file__", None) or next(iter(package.__path__)))
+        raise ShadowedPackageError(
+            f"the package {top!r} at {place} is not this project's: another distribution or folder "
+            "of that name stands before it. Install dqmq-env into a virtual environment of its own "
+            f"(python -m venv), or run from a folder without {top!r} in it"
+        )
+    return import_module(name)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the console script."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return
+    if words[0] == "--version":
+        print(__version__)
+        return
+    command = _COMMANDS.get(words[0])
+    if command is None:
+        _fail(f"unknown command {words[0]!r}, allowed are {', '.join(_COMMANDS)}")
+    try:
+        command(words[1:])
+    except DQMQError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"dqmq: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _train(words: list[str]) -> None:
+    own_package("agents.hybrid.train").main(words)
+
+
+def _demo(words: list[str]) -> None:
+    own_package("agents.hybrid.demo").main(words)
+
+
+def _envs(words: list[str]) -> None:
+    from dqmq_env.registration import ENTRIES
+
+    def envs() -> None:
+        """List the ids of the suite; each page of the documentation is the class docstring."""
+        for entry in ENTRIES:
+            module, _, name = entry.entry_point.partition(":")
+            page = getattr(import_module(module), name).__doc__ or ""
+            print(f"{entry.id:28s} {page.splitlines()[0]}")
+
+    tyro.cli(envs, args=words, prog="dqmq envs")
+
+
+def _cost(words: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from dqmq_env.costs import Bops, Size, total
+    from dqmq_env.data import load_fashion_mnist
+    from dqmq_env.quantization.assignment import BitAssignment
+    from dqmq_env.quantization.tracing import trace_layers
+    from dqmq_env.zoo.checkpoints import load_checkpoint
+
+    def cost(checkpoint: str = "resnet20-fashion-mnist") -> None:
+        """Print size and BOPs of a shipped network at uniform bits, every layer alike.
+
+        Args:
+            checkpoint: name of a shipped checkpoint.
+        """
+        network, _ = load_checkpoint(checkpoint)
+        example = load_fashion_mnist().test.images[:1].float()
+        specs = trace_layers(network, example)
+        table = Table(title=f"{checkpoint}: {len(specs)} layers")
+        for heading in ("bits", "size, KiB", "BOPs, G"):
+            table.add_column(heading, justify="right")
+        for bits in (32, 8, 7, 6, 5, 4, 3, 2):
+            assignment = BitAssignment.uniform((spec.name for spec in specs), bits)
+            kib = total(Size(), specs, assignment) / 8 / 1024
+            bops = total(Bops(), specs, assignment) / 1e9
+            table.add_row("float" if bits == 32 else str(bits), f"{kib:.1f}", f"{bops:.3f}")
+        Console().print(table)
+
+    tyro.cli(cost, args=words, prog="dqmq cost")
+
+
+_COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "envs": _envs,
+    "train": _train,
+    "demo": _demo,
+    "cost": _cost,
+}

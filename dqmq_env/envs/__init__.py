@@ -1,0 +1,1 @@
+"""The environments: one batched core and thin views of it."""

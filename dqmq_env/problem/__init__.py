@@ -1,0 +1,1 @@
+"""Problems answer what accuracy and cost an assignment has under a condition."""

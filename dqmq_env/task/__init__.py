@@ -1,0 +1,1 @@
+"""What is observed, what is rewarded, which budget holds."""
