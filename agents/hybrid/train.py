@@ -1,0 +1,114 @@
+"""Train the hybrid agent: bits that follow each image, learned jointly with quantised weights.
+
+The network starts from a shipped float checkpoint. Its weights, its quantisers' step sizes and
+the policy that gives each layer its bits are trained together on images of mixed quality, under a
+bound on the average BOPs. A run that was killed goes on where its last saved step ended when the
+same command is given again, and ends with the same numbers.
+
+Examples:
+  dqmq train                                 # ResNet-20, 14% of the 8-bit BOPs, embedded images
+  dqmq train --hybrid.budget 0.1 --run runs/tight
+  dqmq train --data FOLDER --schedule.images 580000    # ten passes over the full Fashion-MNIST
+  tensorboard --logdir runs                  # losses, multiplier, bits per layer and condition
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import gymnasium as gym
+import torch
+import tyro
+
+import dqmq_env  # noqa: F401 - registers the environments
+from agents.hybrid.agent import HybridAgent
+from agents.hybrid.objective import HybridSettings
+from agents.hybrid.table import print_table
+from dqmq_env.errors import CheckpointError, DQMQError
+from dqmq_env.evaluation.report import evaluate
+from dqmq_env.files import atomic_write_text
+from dqmq_env.quality import DEFAULT_CONDITIONS
+from dqmq_env.training.loop import Schedule
+
+
+@dataclass(frozen=True)
+class TrainArguments:
+    """What to train, how long, and where to put it.
+
+    Attributes:
+        env: id of an environment over a live network.
+        checkpoint: name of the shipped float checkpoint to start from.
+        data: folder of the full Fashion-MNIST files; the embedded subset when left out.
+        bits: candidate bits of all layers but the first and the last, which keep 8.
+        hybrid: the policy's side.
+        schedule: how long and how fast.
+        run: folder of the run: settings, resumable state, TensorBoard events, agent, evaluation.
+        device: auto, cpu, cuda or any other name that torch knows.
+        threads: CPU threads of torch; 0 leaves its own choice.
+    """
+
+    env: str = "DQMQ-ResNet-v0"
+    checkpoint: str = "resnet20-fashion-mnist"
+    data: str | None = None
+    bits: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
+    hybrid: HybridSettings = field(default_factory=HybridSettings)
+    schedule: Schedule = field(default_factory=Schedule)
+    run: Path = Path("runs/hybrid")
+    device: str = "auto"
+    threads: int = 0
+
+
+def train(arguments: TrainArguments) -> None:
+    """Train, save the agent, evaluate it on the ``test`` split, print the table."""
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    env = gym.make(
+        arguments.env,
+        checkpoint=arguments.checkpoint,
+        data=arguments.data,
+        bits=arguments.bits,
+    )
+    agent = HybridAgent(
+        env, arguments.hybrid, arguments.schedule, arguments.run, device=arguments.device
+    )
+    _claim(arguments)
+    agent.learn(progress_bar=True)
+    agent.save(arguments.run / "agent.dqmq")
+    layers = [spec.name for spec in agent.problem.specs]
+    network = agent.deployed()
+    result = evaluate("hybrid", layers, network, agent.problem.test, DEFAULT_CONDITIONS)
+    result.save(arguments.run / "evaluation.json")
+    print_table([result])
+    print(f"\nagent       {arguments.run / 'agent.dqmq'}")
+    print(f"evaluation  {arguments.run / 'evaluation.json'}")
+    print(f"curves      tensorboard --logdir {arguments.run}")
+
+
+def _claim(arguments: TrainArguments) -> None:
+    """Write the settings into the run's folder, or make sure that they are the ones there."""
+    path = arguments.run / "settings.json"
+    settings = asdict(arguments)
+    for name in ("run", "device", "threads"):
+        del settings[name]
+    text = json.dumps(settings, indent=2) + "\n"
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise CheckpointError(
+            f"--run: {arguments.run} holds a run with other settings; choose another folder"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of ``python -m agents.hybrid.train`` and of ``dqmq train``."""
+    parsed = tyro.cli(TrainArguments, description=__doc__, args=arguments, prog="dqmq train")
+    try:
+        train(parsed)
+    except (DQMQError, gym.error.Error) as error:
+        print(f"dqmq train: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()
