@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
 from dqmq_env.errors import CheckpointError
 from dqmq_env.files import atomic_write_bytes, atomic_write_text
-from dqmq_env.zoo.resnet import CifarResNet
+from dqmq_env.zoo.architectures import build
 
 SCHEMA = "dqmq-checkpoint/1"
 SHIPPED = Path(__file__).parent / "checkpoints"
@@ -27,7 +29,7 @@ class Card:
 
     Attributes:
         name: e.g. ``resnet20-fashion-mnist``.
-        architecture: keyword arguments of :class:`~dqmq_env.zoo.resnet.CifarResNet`.
+        architecture: arguments of :func:`~dqmq_env.zoo.architectures.build`, ``name`` among them.
         dataset: name of the data set whose normalisation and classes the network has.
         mean: per channel, of images on the [0, 1] scale.
         std: per channel, of images on the [0, 1] scale.
@@ -38,7 +40,7 @@ class Card:
     """
 
     name: str
-    architecture: dict[str, int]
+    architecture: dict[str, Any]
     dataset: str
     mean: list[float]
     std: list[float]
@@ -51,7 +53,8 @@ class Card:
 def save_checkpoint(folder: Path, card: Card, network: nn.Module) -> Card:
     """Write ``<name>.safetensors``, then ``<name>.json``; return the card with its checksum."""
     weights = {
-        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in network.state_dict().items()
     }
     data = save(weights)
     card = Card(**{**asdict(card), "sha256": hashlib.sha256(data).hexdigest()})
@@ -84,9 +87,9 @@ def load_card(name: str, folder: Path = SHIPPED) -> Card:
         if schema != SCHEMA:
             raise CheckpointError(f"{path}: schema is {schema!r}, this version reads {SCHEMA!r}")
         return Card(**fields)
-    except (ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged card: {error}") from error
 
 
@@ -104,8 +107,8 @@ def load_checkpoint(name: str, folder: Path = SHIPPED) -> tuple[nn.Module, Card]
     if hashlib.sha256(data).hexdigest() != card.sha256:
         raise CheckpointError(f"{path}: damaged: its checksum is not the one on the card")
     try:
-        network = CifarResNet(**card.architecture)
+        network = build(**card.architecture)
         network.load_state_dict(load(data))
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{path}: the weights do not fit the card: {error}") from error
     return network.eval(), card

@@ -24,8 +24,8 @@ from dqmq_env.quality.conditioned import ConditionedImages
 from dqmq_env.quality.mixture import DEFAULT_MIXTURE, Mixture
 from dqmq_env.training.progress import progress
 from dqmq_env.training.state import load_state, save_state
+from dqmq_env.zoo.architectures import build
 from dqmq_env.zoo.checkpoints import SHIPPED, Card, save_checkpoint
-from dqmq_env.zoo.resnet import CifarResNet
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class ZooTraining:
     """Settings of a float training.
 
     Attributes:
-        depth: depth of the CIFAR-style ResNet: 8, 14, 20, ...
-        width: channels of its first stage.
+        architecture: ``resnet8``, ``resnet20`` or ``mobilenetv2``.
         data: folder of the full Fashion-MNIST files; the embedded subset when left out.
         epochs: passes over the train split.
         batch: images in a batch.
@@ -47,8 +46,7 @@ class ZooTraining:
         output: folder that gets the checkpoint and its card.
     """
 
-    depth: int = 20
-    width: int = 16
+    architecture: str = "resnet20"
     data: Path | None = None
     epochs: int = 24
     batch: int = 128
@@ -63,21 +61,15 @@ class ZooTraining:
     @property
     def name(self) -> str:
         """Name of the checkpoint."""
-        width = "" if self.width == 16 else f"w{self.width}"
-        return f"resnet{self.depth}{width}-fashion-mnist"
+        return f"{self.architecture}-fashion-mnist"
 
 
 def train(settings: ZooTraining) -> Card:
     """Train, evaluate on the full test split, write the checkpoint and its card."""
     data = load_fashion_mnist(settings.data)
     torch.manual_seed(settings.seed)
-    architecture = {
-        "depth": settings.depth,
-        "width": settings.width,
-        "in_channels": len(data.mean),
-        "classes": len(data.classes),
-    }
-    network: nn.Module = CifarResNet(**architecture).to(memory_format=torch.channels_last)
+    shape = {"in_channels": len(data.mean), "classes": len(data.classes)}
+    network = build(settings.architecture, **shape).to(memory_format=torch.channels_last)
     _fit(settings, data, network)
     images = ConditionedImages(data.test)
     model = nn.Sequential(Normalize(data.mean, data.std), network).eval()
@@ -97,7 +89,7 @@ def train(settings: ZooTraining) -> Card:
     versions = {"python": platform.python_version(), "torch": version("torch")}
     card = Card(
         settings.name,
-        architecture,
+        {"name": settings.architecture, **shape},
         data.name,
         list(data.mean),
         list(data.std),
