@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dqmq_env.errors import SettingError
+from dqmq_env.errors import AssignmentError, SettingError
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.spec import LayerSpec
 
@@ -68,7 +68,14 @@ def cost_by_name(name: str) -> Cost:
 
 
 def total(cost: Cost, specs: Sequence[LayerSpec], bits: Mapping[str, LayerBits]) -> float:
-    """The cost of a network under an assignment."""
+    """The cost of a network under an assignment.
+
+    Raises:
+        AssignmentError: a layer has no bits.
+    """
+    missing = [spec.name for spec in specs if spec.name not in bits]
+    if missing:
+        raise AssignmentError(f"bits: layers without bits: {missing}")
     return sum(cost.of(spec, bits[spec.name]) for spec in specs)
 
 

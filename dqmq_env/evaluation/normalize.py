@@ -21,7 +21,7 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        if len(mean) != len(std) or not len(mean) or min(std) <= 0:
+        if len(mean) != len(std) or not len(mean) or not all(value > 0 for value in std):
             raise SettingError(f"std: got mean {mean} and std {std}, allowed: as many, std above 0")
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))

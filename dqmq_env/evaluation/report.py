@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from scipy.stats import binomtest
+from scipy.stats import norm
+from torch import Tensor
 
 from dqmq_env.errors import CheckpointError
 from dqmq_env.evaluation.deployed import Deployed
@@ -49,11 +50,14 @@ class Evaluation:
         name: of the network, as tables show it.
         layers: names of the layers in forward order.
         rows: one for each condition.
+        interval: 95% interval of the mean accuracy over the conditions. It speaks of the choice of
+            images alone, which all conditions share, not of the spread between training runs.
     """
 
     name: str
     layers: list[str]
     rows: list[ConditionResult]
+    interval: tuple[float, float]
 
     @property
     def accuracy(self) -> float:
@@ -64,15 +68,6 @@ class Evaluation:
     def cost(self) -> float:
         """Mean over the conditions, as a fraction of the BOPs at 8 bits."""
         return sum(row.cost for row in self.rows) / len(self.rows)
-
-    def interval(self) -> tuple[float, float]:
-        """95% Wilson interval of the mean accuracy over the images of all conditions.
-
-        It speaks of the sampling of images alone, not of the spread between training runs.
-        """
-        correct, images = sum(r.correct for r in self.rows), sum(r.images for r in self.rows)
-        interval = binomtest(correct, images).proportion_ci(0.95, "wilson")
-        return float(interval.low), float(interval.high)
 
     def save(self, path: Path) -> None:
         """Write JSON, whole or not at all."""
@@ -91,7 +86,8 @@ class Evaluation:
             if fields["schema"] != SCHEMA:
                 raise ValueError(f"schema {fields['schema']!r}")
             rows = [ConditionResult(**row) for row in fields["rows"]]
-            return cls(fields["name"], fields["layers"], rows)
+            low, high = fields["interval"]
+            return cls(fields["name"], fields["layers"], rows, (float(low), float(high)))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"path: {path} is no {SCHEMA} file: {error}") from error
 
@@ -118,18 +114,31 @@ def evaluate(
     """
     rows = []
     labels = images.split.labels
+    right = torch.zeros(len(labels), dtype=torch.float64)
     for condition in conditions:
         predictions = [network(part) for part in images.under(condition).split(batch)]
         logits = torch.cat([prediction.logits for prediction in predictions])
         cost = torch.cat([prediction.cost for prediction in predictions])
         bits = torch.cat([prediction.bits for prediction in predictions]).double()
-        correct = int((logits.argmax(1) == labels).sum())
+        correct = logits.argmax(1) == labels
+        right += correct
         mean_bits = [round(value, 4) for value in bits.mean(0).tolist()]
         rows.append(
             ConditionResult(
-                str(condition), len(labels), correct, float(cost.double().mean()), mean_bits
+                str(condition),
+                len(labels),
+                int(correct.sum()),
+                float(cost.double().mean()),
+                mean_bits,
             )
         )
         if done is not None:
             done()
-    return Evaluation(name, layers, rows)
+    return Evaluation(name, layers, rows, _interval(right / len(rows)))
+
+
+def _interval(values: Tensor) -> tuple[float, float]:
+    """95% normal interval of the mean of one number for each image."""
+    centre = float(values.mean())
+    spread = float(norm.ppf(0.975)) * float(values.std()) / len(values) ** 0.5
+    return centre - spread, centre + spread

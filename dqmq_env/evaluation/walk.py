@@ -1,6 +1,8 @@
 """A forward pass that stops before each quantised layer and goes on when its bits are known."""
 
-from collections.abc import Mapping
+import copy
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,9 +11,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
+from dqmq_env.errors import NetworkError
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.choice import LayerChoice
-from dqmq_env.quantization.folding import trace_graph
+from dqmq_env.quantization.graph import trace_graph, writes
 from dqmq_env.quantization.layer import QuantizedLayer
 from dqmq_env.quantization.network import QuantizedNetwork
 
@@ -32,6 +35,10 @@ class Pause(Protocol):
         """The network's output, once the pass has ended."""
         ...
 
+    def held(self) -> Iterable[Any]:
+        """Everything that the pause keeps in memory, tensors among it."""
+        ...
+
 
 class Walker(Protocol):
     """Walks a quantised network layer by layer, in forward order."""
@@ -47,8 +54,11 @@ class Walker(Protocol):
 
 def make_walker(network: QuantizedNetwork) -> Walker:
     """The graph walker, or full passes where the network's code cannot be traced."""
-    graph = trace_graph(network.network)
-    return FullPassWalker(network) if graph is None else GraphWalker(graph)
+    try:
+        return GraphWalker(trace_graph(network.network))
+    except NetworkError as error:
+        warnings.warn(f"{error}; it is evaluated by full forward passes", stacklevel=2)
+        return FullPassWalker(network)
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,10 @@ class GraphPause:
     activation: Tensor | None
     logits: Tensor | None
 
+    def held(self) -> Iterable[Any]:
+        """See :class:`Pause`."""
+        return (*self.values.values(), self.logits)
+
 
 class GraphWalker:
     """Walks the graph of a network (torch.fx), computing each node once.
@@ -86,6 +100,7 @@ class GraphWalker:
             for argument in node.all_input_nodes:
                 last_use[argument] = position
         self._last_use = last_use
+        self._writers = {node for node in self._nodes if writes(node)}
 
     @torch.no_grad()
     def start(self, x: Tensor) -> GraphPause:
@@ -106,6 +121,7 @@ class GraphWalker:
         decided: dict[str, LayerBits],
         bits: LayerBits | None,
     ) -> GraphPause:
+        held = _storages(values.values()) if self._writers else set()
         while True:
             node = self._nodes[position]
             if node.op == "output":
@@ -121,7 +137,12 @@ class GraphWalker:
                     bits = None
                 values[node] = layer.compute(activation, decided[node.target])
             else:
+                if node in self._writers and _into(node, values, held):
+                    copies = copy.deepcopy(list(values.values()))
+                    values, held = dict(zip(values, copies, strict=True)), set()
                 values[node] = self._compute(node, layer, values)
+            if node not in self._last_use:
+                del values[node]
             for argument in node.all_input_nodes:
                 if self._last_use[argument] == position:
                     del values[argument]
@@ -137,11 +158,31 @@ class GraphWalker:
             return target(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], target)(*args[1:], **kwargs)
+        if node.op == "placeholder":  # an optional argument, which stands for its default
+            return node.args[0]
         assert node.op == "get_attr", node.op
         value: Any = self._graph
         for name in target.split("."):
             value = getattr(value, name)
         return value
+
+
+def _storages(values: Iterable[Any]) -> set[int]:
+    """Where the tensors among the values, and in tuples and lists of them, have their numbers."""
+    found: set[int] = set()
+    for value in values:
+        if isinstance(value, Tensor):
+            found.add(value.untyped_storage().data_ptr())
+        elif isinstance(value, tuple | list):
+            found |= _storages(value)
+    return found
+
+
+def _into(node: Node, values: Mapping[Node, Any], held: set[int]) -> bool:
+    """Whether a node that writes would do so into what a pause holds."""
+    target = node.kwargs.get("out", node.args[0] if node.args else None)
+    written = values[target] if isinstance(target, Node) else None
+    return not isinstance(written, Tensor) or not held.isdisjoint(_storages([written]))
 
 
 @dataclass(frozen=True)
@@ -152,6 +193,10 @@ class FullPassPause:
     bits: tuple[LayerBits, ...]
     activation: Tensor | None
     logits: Tensor | None
+
+    def held(self) -> Iterable[Any]:
+        """See :class:`Pause`."""
+        return (self.x, self.activation, self.logits)
 
 
 class FullPassWalker:
@@ -177,7 +222,8 @@ class FullPassWalker:
             return bits[index]
 
         try:
-            return FullPassPause(x, bits, None, self._network(x, chooser))
+            # a clone, because the network's code may write into its input
+            return FullPassPause(x, bits, None, self._network(x.clone(), chooser))
         except _Undecided as stop:
             return FullPassPause(x, bits, stop.activation, None)
 

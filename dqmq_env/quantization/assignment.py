@@ -23,6 +23,8 @@ class LayerBits(NamedTuple):
 class BitAssignment(Mapping[str, LayerBits]):
     """An immutable mapping from layer names, in forward order, to :class:`LayerBits`.
 
+    Two are equal where they give every layer the same bits, in whatever order.
+
     Args:
         bits: layer name to a pair (weight bits, activation bits), each 1 to 8 or 32 for float.
 
@@ -30,11 +32,10 @@ class BitAssignment(Mapping[str, LayerBits]):
         AssignmentError: a layer's bits are not a pair of allowed integers.
     """
 
-    __slots__ = ("_bits", "_hash")
+    __slots__ = ("_bits",)
 
     def __init__(self, bits: Mapping[str, tuple[int, int]]) -> None:
         self._bits = {name: _layer_bits(name, pair) for name, pair in bits.items()}
-        self._hash = hash(tuple(self._bits.items()))
 
     @classmethod
     def uniform(cls, layers: Iterable[str], bits: int) -> "BitAssignment":
@@ -51,7 +52,7 @@ class BitAssignment(Mapping[str, LayerBits]):
         return len(self._bits)
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(frozenset(self._bits.items()))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BitAssignment) and self._bits == other._bits
@@ -77,7 +78,7 @@ class BitAssignment(Mapping[str, LayerBits]):
             fields = json.loads(text)
             schema, layers = fields["schema"], fields["layers"]
             pairs = {name: tuple(bits) for name, bits in layers.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise AssignmentError(f"assignment: not {SCHEMA} JSON: {error!r}") from error
         if schema != SCHEMA:
             raise AssignmentError(f"assignment: schema {schema!r}, this version reads {SCHEMA!r}")

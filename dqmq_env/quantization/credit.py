@@ -120,9 +120,9 @@ class _Credit(torch.autograd.Function):
         for part, (x_part, g_part, y_part) in zip(ctx.parts, slices, strict=True):
             for position in _neighbours(part, probabilities):
                 change = ctx.layer_at(x_part, position).sub_(y_part).mul_(g_part)
-                credit[part.groups, position] = change.flatten(1).sum(1).view(
-                    len(part.groups), -1
-                ).sum(1)
+                credit[part.groups, position] = (
+                    change.flatten(1).sum(1).view(len(part.groups), -1).sum(1)
+                )
         return gradient, None, credit, None, None
 
 

@@ -1,36 +1,17 @@
 """Fold batch normalisation into the layer before it, for evaluation."""
 
 import copy
-import warnings
 from typing import Any
 
 import torch
 from torch import nn
-from torch.fx import GraphModule, Node, Tracer
+from torch.fx import Node
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from dqmq_env.errors import NetworkError
+from dqmq_env.quantization.graph import trace_graph
 from dqmq_env.quantization.layer import QuantizedLayer
-
-
-class LayerTracer(Tracer):
-    """Traces a network down to its quantised layers, which stay whole."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Keep quantised layers whole, beside what torch keeps whole."""
-        return isinstance(m, QuantizedLayer) or super().is_leaf_module(m, module_qualified_name)
-
-
-def trace_graph(network: nn.Module) -> GraphModule | None:
-    """The graph of a network, or ``None`` where its Python code cannot be traced."""
-    try:
-        return GraphModule(network, LayerTracer().trace(network))
-    except Exception as error:
-        warnings.warn(
-            f"{type(network).__name__} cannot be traced ({type(error).__name__}: {error}); "
-            "it is evaluated by full forward passes, without folding",
-            stacklevel=2,
-        )
-        return None
+from dqmq_env.quantization.surgery import replace_module
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
@@ -38,14 +19,15 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 
     A quantised layer keeps its integer weights: the factor of its batch norm multiplies the step
     of each output channel (:attr:`QuantizedLayer.output_scale`), which changes nothing but the
-    rounding of floats.
+    rounding of floats. A network whose code cannot be traced is copied as it is.
 
     Args:
         network: float, or with quantised layers inside, in any mode.
     """
     folded = copy.deepcopy(network).eval()
-    graph = trace_graph(folded)
-    if graph is None:
+    try:
+        graph = trace_graph(folded)
+    except NetworkError:
         return folded
     modules = dict(folded.named_modules())
     uses: dict[str, int] = {}
@@ -56,8 +38,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         source = _foldable_source(node, modules, uses)
         if source is not None:
             _fold(modules[source], modules[node.target])
-            parent, _, child = node.target.rpartition(".")
-            setattr(folded.get_submodule(parent), child, nn.Identity())
+            replace_module(folded, modules[node.target], nn.Identity())
     return folded
 
 

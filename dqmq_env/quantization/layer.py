@@ -103,7 +103,7 @@ class QuantizedLayer(nn.Module):
             return x
         position = self._position(bits)
         grid = self.activation_grid(position)
-        scale = 1 / math.sqrt(math.prod(self.spec.input_shape) * grid.high)
+        scale = 1 / math.sqrt(math.prod(self.spec.input_shape) * grid.reach)
         return learned_quantize(x, self.activation_log_step[position].exp(), grid, scale)
 
     def weight_grid(self, position: int) -> Grid:
@@ -150,7 +150,7 @@ class QuantizedLayer(nn.Module):
 
         Where probabilities are one-hot this is the hard form, to the last bit.
         """
-        offered = (probabilities > 0).any(0).tolist()
+        offered = (probabilities != 0).any(0).tolist()
         total: Tensor | None = None
         for position in range(len(self.candidates)):
             if not offered[position]:
@@ -198,8 +198,17 @@ class QuantizedLayer(nn.Module):
 
     def _check(self, x: Tensor, choice: RelaxedBits) -> None:
         shape = tuple(choice.probabilities.shape)
-        if len(shape) != 2 or shape[1] != len(self.candidates) or len(x) % max(shape[0], 1):
+        count = len(self.candidates)
+        if len(shape) != 2 or shape[1] != count or not shape[0] or len(x) % shape[0]:
             raise AssignmentError(
                 f"{self.spec.name}: got probabilities of shape {shape}, allowed is (groups, "
-                f"{len(self.candidates)}) with groups dividing the batch of {len(x)}"
+                f"{count}) with groups dividing the batch of {len(x)}"
+            )
+        sample = choice.sample
+        if sample is None:
+            return
+        if sample.shape != shape[:1] or int(sample.min()) < 0 or int(sample.max()) >= count:
+            raise AssignmentError(
+                f"{self.spec.name}: got the sample {sample.tolist()}, allowed is a position from "
+                f"0 to {count - 1} for each of {shape[0]} groups"
             )

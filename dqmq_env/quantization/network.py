@@ -1,6 +1,7 @@
 """Any network with its convolutions and linear layers quantised to bits chosen per call."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -10,11 +11,13 @@ from dqmq_env.errors import AssignmentError
 from dqmq_env.quantization.assignment import BitAssignment, LayerBits, check_bits
 from dqmq_env.quantization.choice import Chooser, LayerChoice, RelaxedBits
 from dqmq_env.quantization.folding import fold_batch_norm
-from dqmq_env.quantization.grid import FLOAT_BITS
+from dqmq_env.quantization.grid import FLOAT_BITS, MAX_BITS
 from dqmq_env.quantization.layer import QuantizedLayer
 from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.step_size import MeanSquaredError, StepSizeRule
+from dqmq_env.quantization.surgery import replace_module
 
+# no more than torch computes on one thread (its grain size), as calibration is many small steps
 _SAMPLED_VALUES = 2**15
 
 RelaxedAssignment = Mapping[str, RelaxedBits]
@@ -36,19 +39,23 @@ def candidate_bits(
         last: the same for the last layer.
 
     Raises:
-        AssignmentError: ``bits`` is empty, has a duplicate, or leaves 1 to 8.
+        AssignmentError: ``bits`` is empty, has a duplicate, or a width is not 1 to 8.
     """
     if not bits or len(set(bits)) != len(bits):
         raise AssignmentError(f"bits: got {list(bits)}, allowed are one or more different widths")
-    ordered = tuple(sorted(check_bits(width, "bits") for width in bits))
-    if FLOAT_BITS in ordered:
-        raise AssignmentError(f"bits: got {list(bits)}, candidates are 1 to 8")
+    ordered = tuple(sorted(_candidate(width, "bits") for width in bits))
     candidates = {spec.name: ordered for spec in specs}
     if first is not None:
-        candidates[specs[0].name] = (check_bits(first, "first"),)
+        candidates[specs[0].name] = (_candidate(first, "first"),)
     if last is not None:
-        candidates[specs[-1].name] = (check_bits(last, "last"),)
+        candidates[specs[-1].name] = (_candidate(last, "last"),)
     return candidates
+
+
+def _candidate(bits: int, argument: str) -> int:
+    if check_bits(bits, argument) == FLOAT_BITS:
+        raise AssignmentError(f"{argument}: got {bits}, candidates are 1 to {MAX_BITS}")
+    return int(bits)
 
 
 class QuantizedNetwork(nn.Module):
@@ -77,8 +84,7 @@ class QuantizedNetwork(nn.Module):
             inner = self.network.get_submodule(spec.name)
             assert isinstance(inner, nn.Conv2d | nn.Linear)
             layer = QuantizedLayer(inner, spec, candidates[spec.name], per_channel)
-            parent, _, child = spec.name.rpartition(".")
-            setattr(self.network.get_submodule(parent), child, layer)
+            replace_module(self.network, inner, layer)
         for index, layer in enumerate(self.layers):
             layer.index = index
         for module in self.modules():
@@ -185,7 +191,7 @@ class QuantizedNetwork(nn.Module):
 
 
 def _values(activation: Tensor) -> Tensor:
-    """At most 32,768 of the values, evenly spaced, and the extremes, which a stride would miss."""
+    """At most 32,768 of the values: evenly spaced, and the extremes, which a stride would miss."""
     flat = activation.flatten()
-    spaced = flat[:: max(1, len(flat) // _SAMPLED_VALUES)]
+    spaced = flat[:: math.ceil(len(flat) / (_SAMPLED_VALUES - 2))]
     return torch.cat([spaced, flat.min()[None], flat.max()[None]])

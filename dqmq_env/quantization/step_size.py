@@ -45,26 +45,40 @@ class MinMax:
 class MeanSquaredError:
     """The step with the least mean squared quantisation error, by search below min-max.
 
+    A coarse search over fractions of the min-max step, evenly spaced from ``smallest`` to 1, is
+    followed by a finer one between the neighbours of the best.
+
     Attributes:
-        candidates: number of steps tried, evenly spaced as fractions of the min-max step.
+        coarse: number of fractions tried first.
+        fine: number tried around the best.
         smallest: the smallest fraction tried.
     """
 
-    candidates: int = 64
+    coarse: int = 16
+    fine: int = 8
     smallest: float = 0.05
 
     def __call__(self, values: Tensor, grid: Grid) -> Tensor:
         """See :class:`StepSizeRule`."""
         widest = MinMax()(values, grid)
-        best = widest.clone()
+        best = torch.ones_like(widest)
         least = torch.full_like(widest, math.inf)
-        for fraction in torch.linspace(self.smallest, 1.0, self.candidates).tolist():
+        spacing = (1 - self.smallest) / (self.coarse - 1)
+        offsets = torch.linspace(-spacing, spacing, self.fine).tolist()
+
+        def attempt(fraction: Tensor) -> None:
+            nonlocal best, least
             steps = widest * fraction
             error = quantize(values, steps[:, None], grid).sub_(values).square_().mean(1)
-            better = error < least
-            least = torch.where(better, error, least)
-            best = torch.where(better, steps, best)
-        return best
+            best = torch.where(error < least, fraction, best)
+            least = torch.minimum(error, least)
+
+        for share in torch.linspace(self.smallest, 1.0, self.coarse).tolist():
+            attempt(torch.full_like(widest, share))
+        centre = best
+        for offset in offsets:
+            attempt((centre + offset).clamp(self.smallest / 2, 1))
+        return widest * best
 
 
 @dataclass(frozen=True)

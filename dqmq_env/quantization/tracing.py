@@ -19,13 +19,16 @@ def trace_layers(
     """One :class:`LayerSpec` for each ``Conv2d`` and ``Linear`` that a forward pass uses.
 
     Args:
-        network: any module; left in the mode that it was in.
+        network: any module that contains its layers; left in the mode that it was in.
         example: input of one image or more, shape (N, C, H, W).
         exclude: names of layers to leave out.
 
     Raises:
-        NetworkError: nothing is left to quantise, or ``exclude`` names no layer.
+        NetworkError: nothing is left to quantise, the network is itself a layer, or ``exclude``
+            names no layer.
     """
+    if isinstance(network, nn.Conv2d | nn.Linear):
+        raise NetworkError("network: it is itself a layer, allowed is nn.Sequential(layer)")
     found = {
         name: module
         for name, module in network.named_modules()
@@ -50,12 +53,13 @@ def trace_layers(
             specs[name] = spec
 
         hooks.append(module.register_forward_hook(record))
-    training = network.training
+    modes = {part: part.training for part in network.modules()}
     try:
         with torch.no_grad():
             network.eval()(example)
     finally:
-        network.train(training)
+        for part, mode in modes.items():
+            part.training = mode
         for hook in hooks:
             hook.remove()
     if not specs:

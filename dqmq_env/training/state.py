@@ -9,12 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from dqmq_env.errors import CheckpointError
 from dqmq_env.files import atomic_write_bytes
 
 SCHEMA = "dqmq-state/1"
+
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    SafetensorError,
+)
 
 _TENSOR, _PAIRS, _TUPLE = "__tensor__", "__pairs__", "__tuple__"
 
@@ -31,7 +42,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     """
     tensors: dict[str, torch.Tensor] = {}
     payload = json.dumps({"schema": SCHEMA, "tree": _encode(state, tensors, "")})
-    body = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    body = save({name: _own_copy(tensor) for name, tensor in tensors.items()})
     digest = hashlib.sha256(payload.encode() + body).hexdigest()
     header = json.dumps({"sha256": digest, "length": len(payload.encode())}) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,23 +61,33 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         line, rest = data.split(b"\n", 1)
         header = json.loads(line)
-        digest, length = header["sha256"], int(header["length"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"path: {path} is not a {SCHEMA} file") from error
-    if hashlib.sha256(rest).hexdigest() != digest:
-        raise CheckpointError(f"path: {path} is damaged: its checksum does not match")
-    payload = json.loads(rest[:length])
-    if payload.get("schema") != SCHEMA:
-        raise CheckpointError(f"path: {path} has schema {payload.get('schema')!r}, not {SCHEMA!r}")
-    tree = _decode(payload["tree"], load(rest[length:]))
+        if hashlib.sha256(rest).hexdigest() != header["sha256"]:
+            raise CheckpointError(f"path: {path} is damaged: its checksum does not match")
+        length = int(header["length"])
+        payload = json.loads(rest[:length])
+        if payload["schema"] != SCHEMA:
+            raise CheckpointError(
+                f"path: {path} has schema {payload['schema']!r}, this version reads {SCHEMA!r}"
+            )
+        tree = _decode(payload["tree"], load(rest[length:]))
+    except CheckpointError:
+        raise
+    except _UNREADABLE as error:
+        raise CheckpointError(f"path: {path} is damaged or no {SCHEMA} file: {error}") from error
     assert isinstance(tree, dict)
     return tree
 
 
+def _own_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """On the CPU, in memory of its own, as safetensors asks for."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
 def _encode(node: Any, tensors: dict[str, torch.Tensor], path: str) -> Any:
     if isinstance(node, torch.Tensor):
-        tensors[path] = node
-        return {_TENSOR: path}
+        name = str(len(tensors))
+        tensors[name] = node
+        return {_TENSOR: name}
     if isinstance(node, dict):
         pairs = [
             [_encode(key, tensors, path), _encode(value, tensors, f"{path}/{key}")]
