@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,7 @@ from dqmq_env.quality.condition import Condition
 from dqmq_env.quantization.assignment import BitAssignment, LayerBits
 from dqmq_env.task.budget import Budget, Ledger
 from dqmq_env.task.observation import Observer
-from dqmq_env.task.reward import Reward, WeightedReward
+from dqmq_env.task.reward import NoPotential, Potential, Reward, WeightedReward
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,12 @@ class Task:
     Attributes:
         reward: judges finished episodes.
         budget: holds for every finished episode.
+        potential: spreads the reward over the steps without changing returns.
     """
 
     reward: Reward = field(default_factory=WeightedReward)
     budget: Budget = field(default_factory=lambda: Budget(Bops()))
+    potential: Potential = field(default_factory=NoPotential)
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,15 @@ class BatchedCore:
         self._layer = 0
         self._decision = 0
         self._spent = np.zeros(count)
+        self._begun = self._spent
         self._bits: list[NDArray[np.int64]] = []
         self._lowered = np.zeros(count, np.int64)
+
+    @property
+    def observation_space(self) -> Any:
+        """The space of one episode's observation."""
+        features = len(self.observer.layout.names)
+        return gym.spaces.Box(0.0, 1.0, (features,), np.float32)
 
     @property
     def candidates(self) -> tuple[int, ...]:
@@ -128,6 +139,7 @@ class BatchedCore:
         self._bits = []
         self._lowered = np.zeros(self.count, np.int64)
         self._pass_pinned_layers()
+        self._begun = self._spent
         return self._observe()
 
     def masks(self) -> NDArray[np.bool_]:
@@ -136,14 +148,34 @@ class BatchedCore:
             return np.ones((self.count, len(self.candidates)), np.bool_)
         return self._ledger.feasible(self._layer, self._spent)
 
-    def step(self, actions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Take a decision in each episode: an index into the candidates, lowered where it must be.
+    def decide(
+        self, actions: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], Finished | None]:
+        """Take decisions in each episode.
 
         Args:
-            actions: shape (N,), each 0 to K - 1.
+            actions: indices into the candidates, shape (N, decisions to take), each 0 to K - 1; an
+                index that would make the budget unreachable is lowered to the nearest that does
+                not.
+
+        Returns:
+            Observations after the last of these decisions (N, features), rewards (N,), and what is
+            known at the end where this is the end.
+
+        Raises:
+            RuntimeError: the episodes have ended, or not begun.
         """
         if not self.running:
             raise RuntimeError("step: the episode has ended or not begun; call reset")
+        before = self.task.potential(self._spent)
+        for column in actions.T:
+            self._decide(column)
+        if self._decision < self.decisions:
+            return self._observe(), self.task.potential(self._spent) - before, None
+        rewards, finished = self._finish()
+        return self._observe(), rewards + self.task.potential(self._begun) - before, finished
+
+    def _decide(self, actions: NDArray[np.int64]) -> None:
         feasible = self.masks()
         at_or_below = feasible & (np.arange(feasible.shape[1])[None, :] <= actions[:, None])
         executed = at_or_below.shape[1] - 1 - at_or_below[:, ::-1].argmax(1)
@@ -151,10 +183,8 @@ class BatchedCore:
         self._take(np.array(self.candidates)[executed], executed)
         self._decision += 1
         self._pass_pinned_layers()
-        return self._observe()
 
-    def finish(self) -> tuple[NDArray[np.float64], Finished]:
-        """Rewards, shape (N,), and all that is known, once every decision is taken."""
+    def _finish(self) -> tuple[NDArray[np.float64], Finished]:
         assert self._rollout is not None
         outcome = self._rollout.outcome()
         names = [spec.name for spec in self.problem.specs]
@@ -163,18 +193,19 @@ class BatchedCore:
             BitAssignment({n: (int(b), int(b)) for n, b in zip(names, row, strict=True)})
             for row in widths
         )
-        costs = {
-            cost: np.sum(
-                [
-                    table[layer][np.searchsorted(self.problem.candidates[name], widths[:, layer])]
-                    for layer, name in enumerate(names)
-                ],
-                axis=0,
-            )
-            for cost, table in self._cost_tables.items()
-        }
+        costs = {name: self._total(table, widths) for name, table in self._cost_tables.items()}
         rewards = self.task.reward(outcome, costs)
         return rewards, Finished(assignments, outcome, costs, self._lowered.copy())
+
+    def _total(
+        self, table: list[NDArray[np.float64]], widths: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """The sum over layers, added one by one so that it does not depend on N to the last bit."""
+        total = np.zeros(self.count)
+        for layer, spec in enumerate(self.problem.specs):
+            candidates = self.problem.candidates[spec.name]
+            total += table[layer][np.searchsorted(candidates, widths[:, layer])]
+        return total
 
     def _pass_pinned_layers(self) -> None:
         """Compute the layers that leave no choice, up to the next that does, or the end."""

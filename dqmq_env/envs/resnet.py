@@ -1,17 +1,10 @@
-"""``DQMQ-ResNet-v0``: the bits of a ResNet-20 for images of the quality at hand."""
+"""``DQMQ-ResNet-v0``: the bits of a ResNet for images of the quality at hand."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
-from dqmq_env.costs import cost_by_name
-from dqmq_env.data import load_fashion_mnist
-from dqmq_env.envs.core import Task
 from dqmq_env.envs.single import BitWidthEnv
-from dqmq_env.problem.network_problem import NetworkProblem
-from dqmq_env.quality.mixture import DEFAULT_MIXTURE, Mixture
-from dqmq_env.task.budget import Budget
-from dqmq_env.task.reward import WeightedReward
-from dqmq_env.zoo.checkpoints import load_checkpoint
+from dqmq_env.envs.vector import BitWidthVectorEnv
+from dqmq_env.envs.zoo import ZooSetting
 
 
 class ResNetEnv(BitWidthEnv):
@@ -19,7 +12,8 @@ class ResNetEnv(BitWidthEnv):
 
     ## Description
 
-    The network is the ResNet-20 of He et al. 2016 for small images, trained in float on
+    The network is a ResNet of He et al. 2016 for small images (20 layers in ``DQMQ-ResNet-v0``, 8 in
+    ``DQMQ-ResNet8-v0``), trained in float on
     Fashion-MNIST with images of mixed quality. An episode begins with a batch of ``search`` images
     under one condition (a corruption and its severity, or ``clean``). Each step gives one layer its
     bits, for weights and activations jointly, in forward order: the agent sees the quality of the
@@ -29,7 +23,11 @@ class ResNetEnv(BitWidthEnv):
 
     ## Action space
 
-    ``Discrete(7)``: the index into the candidate bits 2, 3, 4, 5, 6, 7, 8.
+    | id ends in | space | meaning |
+    |---|---|---|
+    | ``-v0`` | ``Discrete(7)`` | index into the candidate bits 2, 3, 4, 5, 6, 7, 8 |
+    | ``-Continuous-v0`` | ``Box(-1, 1, (1,), float32)`` | HAQ's mapping: with ``a`` the action moved to [0, 1], ``round(7 a + 1.5)`` bits, halves to even, cut to 2 to 8 |
+    | ``-OneShot-v0`` | ``MultiDiscrete([7, ...])`` | an index for each decision; the episode is one step |
 
     ## Observation space
 
@@ -56,7 +54,7 @@ class ResNetEnv(BitWidthEnv):
 
     ``reset`` draws a condition from the mixture and a batch; ``options={"condition":
     "gaussian_noise/3", "batch": 2}`` fixes them. The episode terminates after the last decision (18
-    steps) and is never truncated. ``info`` at the end holds the executed assignment, accuracy, loss,
+    steps, 6 with 8 layers, 1 in the one-shot form) and is never truncated. ``info`` at the end holds the executed assignment, accuracy, loss,
     costs and how many actions the budget lowered.
 
     ## Budget
@@ -71,43 +69,35 @@ class ResNetEnv(BitWidthEnv):
     """
 
     def __init__(
-        self,
-        checkpoint: str = "resnet20-fashion-mnist",
-        data: str | None = None,
-        bits: Sequence[int] = (2, 3, 4, 5, 6, 7, 8),
-        first: int | None = 8,
-        last: int | None = 8,
-        mixture: Mapping[str, float] | None = None,
-        batch_size: int = 250,
-        cost: str = "bops",
-        weight: float = 0.2,
-        budget: float = 1.0,
-        render_mode: str | None = None,
+        self, actions: str = "discrete", render_mode: str | None = None, **setting: Any
     ) -> None:
         """Load the network and calibrate its quantisers; about a second.
 
         Args:
-            checkpoint: name of a shipped checkpoint.
-            data: folder of the full Fashion-MNIST files; the embedded subset when left out.
-            bits: candidate bits of the layers that are decided.
-            first: bits of the first layer; ``None`` makes it one of the others.
-            last: bits of the last layer; ``None`` makes it one of the others.
-            mixture: condition to weight; the default mixture when left out.
-            batch_size: images of an episode.
-            cost: ``bops`` or ``size``: what is rewarded and budgeted.
-            weight: of compression in the reward, 0 to 1.
-            budget: bound on the cost, as a fraction of that at 8 bits.
+            actions: ``discrete``, ``continuous`` or ``one-shot``; the id sets it.
             render_mode: ``None``, ``"rgb_array"`` or ``"ansi"``.
+            setting: see :class:`~dqmq_env.envs.zoo.ZooSetting`.
+
+        Raises:
+            SettingError: an unknown argument, or a value that is not allowed.
         """
-        network, _ = load_checkpoint(checkpoint)
-        problem = NetworkProblem(
-            network,
-            load_fashion_mnist(None if data is None else Path(data)),
-            bits=bits,
-            first=first,
-            last=last,
-            mixture=DEFAULT_MIXTURE if mixture is None else Mixture(mixture),
-            batch_size=batch_size,
-        )
-        task = Task(WeightedReward(cost, weight), Budget(cost_by_name(cost), budget))
-        super().__init__(problem, task, render_mode)
+        zoo = ZooSetting.of(setting)
+        super().__init__(zoo.problem(), zoo.task(), actions, render_mode)
+
+
+class ResNetVectorEnv(BitWidthVectorEnv):
+    """Many episodes of ``ResNetEnv`` at once; those that agree so far share their computation."""
+
+    def __init__(self, num_envs: int = 1, actions: str = "discrete", **setting: Any) -> None:
+        """Load the network and calibrate its quantisers, once for all episodes.
+
+        Args:
+            num_envs: number of episodes.
+            actions: ``discrete``, ``continuous`` or ``one-shot``; the id sets it.
+            setting: see :class:`~dqmq_env.envs.zoo.ZooSetting`.
+
+        Raises:
+            SettingError: an unknown argument, or a value that is not allowed.
+        """
+        zoo = ZooSetting.of(setting)
+        super().__init__(num_envs, zoo.problem(), zoo.task(), actions)

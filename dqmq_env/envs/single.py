@@ -6,37 +6,43 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from dqmq_env.envs.actions import action_form
 from dqmq_env.envs.core import BatchedCore, Task
+from dqmq_env.envs.episodes import draw_episode, finished_info
 from dqmq_env.envs.render import Frame, draw_rgb, draw_text
-from dqmq_env.errors import ActionError, SettingError
+from dqmq_env.errors import SettingError
 from dqmq_env.problem.protocol import Problem
-from dqmq_env.quality.condition import Condition
 
 Observation = NDArray[np.float32]
 
 
-class BitWidthEnv(gym.Env[Observation, np.int64]):
-    """Decide the bits of a network's layers, one layer a step, for a batch of images.
+class BitWidthEnv(gym.Env[Observation, Any]):
+    """Decide the bits of a network's layers for a batch of images.
 
     Args:
         problem: the network, its images, its candidate bits.
         task: reward and budget.
+        actions: ``discrete``, ``continuous`` or ``one-shot``.
         render_mode: ``None``, ``"rgb_array"`` or ``"ansi"``.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
 
     def __init__(
-        self, problem: Problem, task: Task | None = None, render_mode: str | None = None
+        self,
+        problem: Problem,
+        task: Task | None = None,
+        actions: str = "discrete",
+        render_mode: str | None = None,
     ) -> None:
         modes = self.metadata["render_modes"]
         if render_mode is not None and render_mode not in modes:
             raise SettingError(f"render_mode: got {render_mode!r}, allowed are None and {modes}")
         self.render_mode = render_mode
         self.core = BatchedCore(problem, task or Task(), 1)
-        features = len(self.core.observer.layout.names)
-        self.observation_space = gym.spaces.Box(0.0, 1.0, (features,), np.float32)
-        self.action_space = gym.spaces.Discrete(len(self.core.candidates))
+        self._form = action_form(actions, self.core.candidates, self.core.decisions)
+        self.observation_space = self.core.observation_space
+        self.action_space = self._form.space
         self._accuracy: float | None = None
 
     @property
@@ -58,48 +64,27 @@ class BitWidthEnv(gym.Env[Observation, np.int64]):
             SettingError: an unknown option, or a batch that does not exist.
         """
         super().reset(seed=seed)
-        # both are drawn even where an option overrides them, so that options leave later draws alone
-        condition = self.problem.mixture.sample(1, self.np_random)[0]
-        batch = int(self.np_random.integers(self.problem.batches))
-        options = dict(options or {})
-        condition = Condition.parse(options.pop("condition", condition))
-        batch = options.pop("batch", batch)
-        if options:
-            raise SettingError(
-                f"options: got {sorted(options)}, allowed are 'condition' and 'batch'"
-            )
-        if not isinstance(batch, int) or not 0 <= batch < self.problem.batches:
-            raise SettingError(
-                f"options['batch']: got {batch!r}, allowed are 0 to {self.problem.batches - 1}"
-            )
+        condition, batch = draw_episode(self.problem, self.np_random, options)
         self._accuracy = None
         observation = self.core.reset([condition], [batch])[0]
         return observation, {"condition": str(condition), "batch": batch}
 
-    def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Give the layer at hand the candidate bits of that index.
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Give the layer at hand its bits; all layers at once in the one-shot form.
 
         Raises:
-            ActionError: the action is not an integer from 0 to K - 1.
+            ActionError: the action is not in the action space.
         """
-        index = _index(action, len(self.core.candidates))
-        observation = self.core.step(np.array([index]))[0]
+        indices = self._form.indices(np.asarray(action)[None], 1)
+        observations, rewards, finished = self.core.decide(indices)
         info: dict[str, Any] = {"condition": str(self.core.conditions[0])}
-        if self.core.running:
-            return observation, 0.0, False, False, info
-        rewards, finished = self.core.finish()
-        self._accuracy = float(finished.outcome.accuracy[0])
-        info |= {
-            "assignment": {name: list(bits) for name, bits in finished.assignments[0].items()},
-            "accuracy": self._accuracy,
-            "loss": float(finished.outcome.loss[0]),
-            "costs": {name: float(values[0]) for name, values in finished.costs.items()},
-            "lowered": int(finished.lowered[0]),
-        }
-        return observation, float(rewards[0]), True, False, info
+        if finished is not None:
+            info |= finished_info(finished, 0)
+            self._accuracy = info["accuracy"]
+        return observations[0], float(rewards[0]), finished is not None, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which actions leave the budget reachable, shape (K,); for MaskablePPO."""
+        """Which indices leave the budget reachable, for the decision at hand, shape (K,)."""
         return np.asarray(self.core.masks()[0])
 
     def render(self) -> Any:
@@ -122,7 +107,6 @@ class BitWidthEnv(gym.Env[Observation, np.int64]):
         return Frame(
             layers=tuple(spec.name for spec in self.problem.specs),
             bits=self.core.bits(0),
-            max_bits=8,
             condition=str(self.core.conditions[0]),
             cost_name=budget.cost.name,
             cost_fraction=float(self.core.spent[0]),
@@ -130,13 +114,3 @@ class BitWidthEnv(gym.Env[Observation, np.int64]):
             accuracy=self._accuracy,
             images=self.core.images[0],
         )
-
-
-def _index(action: object, count: int) -> int:
-    array = np.asarray(action)
-    if array.shape != () or not np.issubdtype(array.dtype, np.integer):
-        raise ActionError(f"action: got {action!r}, allowed is one integer from 0 to {count - 1}")
-    index = int(array)
-    if not 0 <= index < count:
-        raise ActionError(f"action: got {index}, allowed are 0 to {count - 1}")
-    return index

@@ -1,0 +1,263 @@
+"""``make bench``: speed as ratios, ours against a reference, in turn in one run.
+
+Writes ``benchmarks/RESULTS.md``. A ratio is the median over rounds of the quotient of two times
+taken one after the other; the spread is the range of the middle half of the rounds.
+"""
+
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+
+from dqmq_env.benchmark.haq_loop import haq_style_episode
+from dqmq_env.envs.single import BitWidthEnv
+from dqmq_env.envs.vector import BitWidthVectorEnv
+from dqmq_env.envs.zoo import ZooSetting
+from dqmq_env.files import atomic_write_text
+from dqmq_env.integrations.sb3 import VecEnvAdapter
+from dqmq_env.problem.network_problem import NetworkProblem
+from dqmq_env.quality import Condition
+from dqmq_env.quantization.assignment import BitAssignment
+from dqmq_env.training.progress import progress
+
+IMAGES = 512
+_CONDITION = "gaussian_noise/3"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measured ratio.
+
+    Attributes:
+        what: in words.
+        ratio: median over the rounds.
+        low: lower quartile.
+        high: upper quartile.
+        bar: what the ratio is to reach.
+        met: whether it does.
+    """
+
+    what: str
+    ratio: float
+    low: float
+    high: float
+    bar: str
+    met: bool
+
+
+def compare(
+    what: str, bar: str, ours: Callable[[], object], reference: Callable[[], object], rounds: int
+) -> Row:
+    """Time two things in turn.
+
+    Args:
+        what: in words.
+        bar: ``<= 1.25`` bounds our time over the reference's; ``>= 5`` the reverse quotient, the
+            number of times that we are faster.
+        ours: does our side once.
+        reference: does the other side once.
+        rounds: number of pairs of times; one more is made first, to warm up.
+    """
+    faster, bound = bar.startswith(">"), float(bar.split()[1])
+    quotients = []
+    for number in range(rounds + 1):
+        own, other = _seconds(ours), _seconds(reference)
+        if number:
+            quotients.append(other / own if faster else own / other)
+    low, ratio, high = np.quantile(quotients, [0.25, 0.5, 0.75])
+    met = ratio >= bound if faster else ratio <= bound
+    return Row(what, float(ratio), float(low), float(high), bar, bool(met))
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+class Suite:
+    """The comparisons over one problem.
+
+    Args:
+        problem: ResNet-20 with batches of 512 images.
+        rounds: of each comparison.
+    """
+
+    def __init__(self, problem: NetworkProblem, rounds: int) -> None:
+        self.problem, self.rounds = problem, rounds
+        self.rng = np.random.default_rng(0)
+        self.condition = Condition.parse(_CONDITION)
+        images, _ = problem.batch(self.condition, 0)
+        self.x = problem.normalize(images)
+        self.env = BitWidthEnv(problem)
+        self.widths = self.env.core.candidates
+        self.decisions = self.env.core.decisions
+
+    def rows(self) -> list[Row]:
+        """All comparisons."""
+        parts = (self.episode, self.independent, self.agreeing, self.haq, self.ppo)
+        done = []
+        with progress(len(parts), "bench", "comparison") as bar:
+            for part in parts:
+                done.append(part())
+                bar.update()
+        return done
+
+    def episode(self) -> Row:
+        """One episode with an assignment never seen before, against one float pass."""
+        options = {"condition": _CONDITION, "batch": 0}
+
+        def ours() -> None:
+            self.env.reset(options=options)
+            for action in self._random(1)[0]:
+                self.env.step(action)
+
+        def reference() -> None:
+            with torch.no_grad():
+                self.problem.quantized(self.x, self._float())
+
+        what = f"an episode, {IMAGES} images, against a float pass of the folded network"
+        return compare(what, "<= 1.25", ours, reference, self.rounds)
+
+    def independent(self) -> Row:
+        """64 random assignments at once, against 64 plain passes."""
+        return self._many("64 random assignments against 64 plain passes", "<= 0.9", 0.0)
+
+    def agreeing(self) -> Row:
+        """64 assignments that agree on nine decisions of ten, against 64 plain passes."""
+        what = "64 assignments that agree on 90% of decisions against 64 plain passes"
+        return self._many(what, "<= 0.35", 0.9)
+
+    def haq(self) -> Row:
+        """Episodes a second, against a loop in HAQ's manner."""
+        options = {"condition": _CONDITION, "batch": 0}
+
+        def ours() -> None:
+            self.env.reset(options=options)
+            for action in self._random(1)[0]:
+                self.env.step(action)
+
+        images, labels = self.problem.batch(self.condition, 0)
+
+        def reference() -> None:
+            bits = [8, *(self.widths[i] for i in self._random(1)[0]), 8]
+            haq_style_episode(self.problem, images, labels, bits)
+
+        return compare(
+            "episodes a second against a HAQ-style loop", ">= 5", ours, reference, self.rounds
+        )
+
+    def ppo(self) -> Row:
+        """PPO of Stable-Baselines3 over the adapter, against ``DummyVecEnv``."""
+        from stable_baselines3 import PPO
+        from stable_baselines3.common.vec_env import DummyVecEnv
+
+        count, steps = 16, self.decisions
+        small = ZooSetting(batch_size=250).problem()
+
+        def learn(env: Any) -> None:
+            PPO("MlpPolicy", env, n_steps=steps, batch_size=72, n_epochs=4, device="cpu").learn(
+                2 * count * steps
+            )
+
+        ours = VecEnvAdapter(BitWidthVectorEnv(count, small))
+        dummy = DummyVecEnv([lambda: BitWidthEnv(small) for _ in range(count)])
+        return compare(
+            f"PPO, {count} environments: adapter over the vector class against DummyVecEnv",
+            ">= 3",
+            lambda: learn(ours),
+            lambda: learn(dummy),
+            max(1, self.rounds // 4),
+        )
+
+    def _many(self, what: str, bar: str, agreement: float) -> Row:
+        count = 64
+        vector = BitWidthVectorEnv(count, self.problem)
+        names = [spec.name for spec in self.problem.specs]
+
+        def draw() -> np.ndarray:
+            rows = self._random(count)
+            keep = self.rng.random(rows.shape) < agreement
+            return np.where(keep, rows[0], rows)
+
+        def ours() -> None:
+            vector.core.reset([self.condition] * count, [0] * count)
+            vector.core.decide(draw())
+
+        def reference() -> None:
+            for row in draw():
+                bits = [8, *(self.widths[index] for index in row), 8]
+                assignment = BitAssignment({n: (b, b) for n, b in zip(names, bits, strict=True)})
+                with torch.no_grad():
+                    self.problem.quantized(self.x, assignment)
+
+        return compare(what, bar, ours, reference, max(1, self.rounds // 4))
+
+    def _random(self, count: int) -> np.ndarray:
+        return self.rng.integers(len(self.widths), size=(count, self.decisions))
+
+    def _float(self) -> BitAssignment:
+        return BitAssignment.uniform((spec.name for spec in self.problem.specs), 32)
+
+
+def report(rows: list[Row], threads: int, rounds: int) -> str:
+    """The table in Markdown, with machine and versions."""
+    lines = [
+        "# Speed",
+        "",
+        "Made by `make bench`. Ratios: `<=` our time over the reference's, `>=` times faster.",
+        "",
+        f"{_processor()}, {os.cpu_count()} cores, {threads} threads; Python "
+        f"{platform.python_version()}, torch {version('torch')}, gymnasium {version('gymnasium')}; "
+        f"{rounds} rounds.",
+        "",
+        "| what | ratio | middle half | bar | met |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        verdict = "yes" if row.met else "no"
+        middle = f"{row.low:.2f}-{row.high:.2f}"
+        lines.append(f"| {row.what} | {row.ratio:.2f} | {middle} | {row.bar} | {verdict} |")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    lines += ["", f"Peak memory of the whole run: {peak:.0f} MiB.", ""]
+    return "\n".join(lines)
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def main(rounds: int = 8, threads: int = 2, output: Path = Path("benchmarks/RESULTS.md")) -> None:
+    """Measure and write the table.
+
+    Args:
+        rounds: pairs of times in each comparison.
+        threads: of torch.
+        output: the Markdown file.
+    """
+    torch.set_num_threads(threads)
+    gym.logger.min_level = gym.logger.ERROR
+    problem = ZooSetting(batch_size=IMAGES).problem()
+    text = report(Suite(problem, rounds).rows(), threads, rounds)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(output, text)
+    print(text)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,114 @@
+"""The three forms of an action, all of them indices into the candidate bits in the end."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from dqmq_env.errors import ActionError, SettingError
+
+Indices = NDArray[np.int64]
+
+
+class ActionForm(Protocol):
+    """How agents say which bits they want."""
+
+    @property
+    def space(self) -> gym.Space[Any]:
+        """The space of one episode's action."""
+        ...
+
+    def indices(self, actions: object, count: int) -> Indices:
+        """Indices into the candidates, shape (count, decisions that a step takes).
+
+        Args:
+            actions: of ``count`` episodes, stacked.
+            count: number of episodes.
+
+        Raises:
+            ActionError: wrong shape or type, NaN, or out of range.
+        """
+        ...
+
+
+class DiscreteActions:
+    """An index into the candidates for the layer at hand: ``Discrete(K)``."""
+
+    def __init__(self, candidates: Sequence[int], decisions: int) -> None:
+        self._count = len(candidates)
+        self.space = gym.spaces.Discrete(self._count)
+
+    def indices(self, actions: object, count: int) -> Indices:
+        """See :class:`ActionForm`."""
+        return _integers(actions, (count,), self._count)[:, None]
+
+
+class OneShotActions:
+    """Indices for all decisions at once: ``MultiDiscrete([K] * D)``; an episode is one step."""
+
+    def __init__(self, candidates: Sequence[int], decisions: int) -> None:
+        self._count, self._decisions = len(candidates), decisions
+        self.space = gym.spaces.MultiDiscrete([self._count] * decisions)
+
+    def indices(self, actions: object, count: int) -> Indices:
+        """See :class:`ActionForm`."""
+        return _integers(actions, (count, self._decisions), self._count)
+
+
+class ContinuousActions:
+    """A number in [-1, 1] for the layer at hand, mapped to bits as HAQ does: ``Box(-1, 1, (1,))``.
+
+    With ``a`` the action moved to [0, 1], ``bits = round((max - min + 1) * a + min - 0.5)``, halves
+    to even, cut to the range of the candidates (Wang et al. 2019, and lib/env/linear_quantize_env.py
+    of mit-han-lab/haq), then the nearest candidate, the lower of two.
+    """
+
+    def __init__(self, candidates: Sequence[int], decisions: int) -> None:
+        self._candidates = np.array(candidates)
+        self.space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def indices(self, actions: object, count: int) -> Indices:
+        """See :class:`ActionForm`."""
+        array = np.asarray(actions)
+        if array.shape != (count, 1) or array.dtype.kind not in "fiu":
+            raise ActionError(f"action: got shape {array.shape[1:]}, allowed is one number, (1,)")
+        numbers = array[:, 0].astype(np.float64)
+        if not (np.abs(numbers) <= 1).all():
+            raise ActionError(f"action: got {numbers}, allowed are -1 to 1")
+        low, high = int(self._candidates[0]), int(self._candidates[-1])
+        share = (numbers + 1) / 2
+        bits = np.clip(np.rint((high - low + 1) * share + low - 0.5), low, high)
+        distances = np.abs(self._candidates[None, :] - bits[:, None])
+        return np.asarray(distances.argmin(1), np.int64)[:, None]
+
+
+_FORMS: dict[str, type[DiscreteActions] | type[OneShotActions] | type[ContinuousActions]] = {
+    "discrete": DiscreteActions,
+    "continuous": ContinuousActions,
+    "one-shot": OneShotActions,
+}
+
+
+def action_form(name: str, candidates: Sequence[int], decisions: int) -> ActionForm:
+    """The form of that name: ``discrete``, ``continuous`` or ``one-shot``.
+
+    Raises:
+        SettingError: there is no such form.
+    """
+    if name not in _FORMS:
+        raise SettingError(f"actions: got {name!r}, allowed are {list(_FORMS)}")
+    return _FORMS[name](candidates, decisions)
+
+
+def _integers(actions: object, shape: tuple[int, ...], count: int) -> Indices:
+    array = np.asarray(actions)
+    if array.shape != shape or array.dtype.kind not in "iu":
+        raise ActionError(
+            f"action: got {array.dtype} of shape {array.shape[1:]}, allowed are integers of shape "
+            f"{shape[1:]} from 0 to {count - 1}"
+        )
+    if array.size and not (array.min() >= 0 and array.max() < count):
+        raise ActionError(f"action: got {array.tolist()}, allowed are 0 to {count - 1}")
+    return array.astype(np.int64)
