@@ -183,7 +183,7 @@ def report(arguments: DemoArguments, evaluations: list[Evaluation]) -> None:
     )
     points = []
     for evaluation in evaluations:
-        low, high = evaluation.interval()
+        low, high = evaluation.interval
         group = "hybrid" if evaluation is hybrid else "uniform"
         points.append(
             CostPoint(evaluation.name, evaluation.cost, evaluation.accuracy, low, high, group)

@@ -9,20 +9,44 @@ from dqmq_env.evaluation.report import Evaluation
 
 
 def print_table(evaluations: Sequence[Evaluation]) -> None:
-    """Print accuracy and BOPs per condition, a column for each network."""
-    table = Table(title="test split: accuracy, and BOPs as a share of those at 8 bits")
-    table.add_column("condition")
+    """Print accuracy per condition, a column for each network, and BOPs where they differ.
+
+    BOPs are shares of those at 8 bits, in percent; a network whose BOPs are the same under each
+    condition has them in its heading.
+    """
+    table = Table(title="test split: accuracy in percent; BOPs in percent of those at 8 bits")
+    table.add_column("condition", no_wrap=True)
     for evaluation in evaluations:
-        table.add_column(evaluation.name, justify="right")
+        if _follows(evaluation):
+            table.add_column(f"{evaluation.name}\naccuracy", justify="right")
+            table.add_column("\nBOPs", justify="right")
+        else:
+            heading = f"{evaluation.name}\nBOPs {100 * evaluation.cost:.1f}"
+            table.add_column(heading, justify="right")
     for number, row in enumerate(evaluations[0].rows):
-        cells = [_cell(e.rows[number].accuracy, e.rows[number].cost) for e in evaluations]
-        table.add_row(row.condition, *cells)
+        pairs = [(e, e.rows[number].accuracy, e.rows[number].cost) for e in evaluations]
+        table.add_row(row.condition, *_cells(pairs))
     table.add_section()
-    table.add_row("mean", *(_cell(e.accuracy, e.cost) for e in evaluations), style="bold")
-    intervals = [e.interval() for e in evaluations]
-    table.add_row("95% interval", *(f"{100 * low:.1f}-{100 * high:.1f}" for low, high in intervals))
+    table.add_row("mean", *_cells([(e, e.accuracy, e.cost) for e in evaluations]), style="bold")
+    margins = []
+    for evaluation in evaluations:
+        low, high = evaluation.interval
+        margins.append(f"±{50 * (high - low):.1f}")
+        if _follows(evaluation):
+            margins.append("")
+    table.add_row("95% interval", *margins)
     Console().print(table)
 
 
-def _cell(accuracy: float, cost: float) -> str:
-    return f"{100 * accuracy:.1f}% @ {100 * cost:.1f}%"
+def _follows(evaluation: Evaluation) -> bool:
+    """Whether the network's cost moves with the condition."""
+    return len({row.cost for row in evaluation.rows}) > 1
+
+
+def _cells(values: Sequence[tuple[Evaluation, float, float]]) -> list[str]:
+    cells = []
+    for evaluation, accuracy, cost in values:
+        cells.append(f"{100 * accuracy:.1f}")
+        if _follows(evaluation):
+            cells.append(f"{100 * cost:.1f}")
+    return cells

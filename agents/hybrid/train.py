@@ -29,6 +29,7 @@ from dqmq_env.errors import CheckpointError, DQMQError
 from dqmq_env.evaluation.report import evaluate
 from dqmq_env.files import atomic_write_text
 from dqmq_env.quality import DEFAULT_CONDITIONS
+from dqmq_env.quality.conditioned import ConditionedImages
 from dqmq_env.training.loop import Schedule
 
 
@@ -46,6 +47,7 @@ class TrainArguments:
         run: folder of the run: settings, resumable state, TensorBoard events, agent, evaluation.
         device: auto, cpu, cuda or any other name that torch knows.
         threads: CPU threads of torch; 0 leaves its own choice.
+        test_images: images of the test split that each condition is judged on at the end.
     """
 
     env: str = "DQMQ-ResNet-v0"
@@ -57,6 +59,7 @@ class TrainArguments:
     run: Path = Path("runs/hybrid")
     device: str = "auto"
     threads: int = 0
+    test_images: int = 4_000
 
 
 def train(arguments: TrainArguments) -> None:
@@ -77,7 +80,10 @@ def train(arguments: TrainArguments) -> None:
     agent.save(arguments.run / "agent.dqmq")
     layers = [spec.name for spec in agent.problem.specs]
     network = agent.deployed()
-    result = evaluate("hybrid", layers, network, agent.problem.test, DEFAULT_CONDITIONS)
+    images = ConditionedImages(
+        agent.problem.data.test.take(arguments.test_images), agent.problem.seed
+    )
+    result = evaluate("hybrid", layers, network, images, DEFAULT_CONDITIONS)
     result.save(arguments.run / "evaluation.json")
     print_table([result])
     print(f"\nagent       {arguments.run / 'agent.dqmq'}")
