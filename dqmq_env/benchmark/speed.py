@@ -26,6 +26,7 @@ from dqmq_env.envs.zoo import ZooSetting
 from dqmq_env.files import atomic_write_text
 from dqmq_env.integrations.sb3 import VecEnvAdapter
 from dqmq_env.problem.network_problem import NetworkProblem
+from dqmq_env.problem.pass_key import PassKey
 from dqmq_env.quality import Condition
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.training.progress import progress
@@ -97,7 +98,7 @@ class Suite:
         self.problem, self.rounds = problem, rounds
         self.rng = np.random.default_rng(0)
         self.condition = Condition.parse(_CONDITION)
-        images, _ = problem.batch(self.condition, 0)
+        images, _ = problem.batch(PassKey("search", self.condition, 0))
         self.x = problem.normalize(images)
         self.env = BitWidthEnv(problem)
         self.widths = self.env.core.candidates
@@ -147,7 +148,7 @@ class Suite:
             for action in self._random(1)[0]:
                 self.env.step(action)
 
-        images, labels = self.problem.batch(self.condition, 0)
+        images, labels = self.problem.batch(PassKey("search", self.condition, 0))
 
         def reference() -> None:
             bits = [8, *(self.widths[i] for i in self._random(1)[0]), 8]

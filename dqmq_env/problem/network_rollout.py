@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from dqmq_env.evaluation.accuracy import judge
 from dqmq_env.evaluation.statistics import activation_statistics
 from dqmq_env.evaluation.walk import Pause
+from dqmq_env.problem.pass_key import PassKey
 from dqmq_env.problem.protocol import Outcome
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quality.descriptors import describe
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from dqmq_env.problem.network_problem import NetworkProblem
 
 _THUMBNAILS = 16
-
-Key = tuple[Condition, int, tuple[LayerBits, ...]]
-"""What a pass has seen: condition, batch of images, bits of the layers so far."""
 
 
 class NetworkRollout:
@@ -36,31 +34,31 @@ class NetworkRollout:
         self, problem: "NetworkProblem", conditions: Sequence[Condition], batches: Sequence[int]
     ) -> None:
         self._problem = problem
-        self._keys: list[Key] = [
-            (condition, batch, ()) for condition, batch in zip(conditions, batches, strict=True)
+        self._keys = [
+            PassKey("search", condition, batch)
+            for condition, batch in zip(conditions, batches, strict=True)
         ]
-        self._pauses: dict[Key, Pause] = {}
+        self._pauses: dict[PassKey, Pause] = {}
 
     @property
     def quality(self) -> NDArray[np.float32]:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""
         rows = {
-            key: describe(self._problem.batch(key[0], key[1])[0]).mean(0).numpy()
-            for key in set(self._keys)
+            key: describe(self._problem.batch(key)[0]).mean(0).numpy() for key in set(self._keys)
         }
         return np.stack([rows[key] for key in self._keys])
 
     @property
     def images(self) -> NDArray[np.uint8]:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        shown = [self._problem.batch(key[0], key[1])[0][:_THUMBNAILS] for key in self._keys]
+        shown = [self._problem.batch(key)[0][:_THUMBNAILS] for key in self._keys]
         return np.stack([images.permute(0, 2, 3, 1).numpy() for images in shown])
 
     def activation(self) -> NDArray[np.float32]:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""
         rows = {}
         for key in set(self._keys):
-            layer = self._problem.quantized.layers[len(key[2])]
+            layer = self._problem.quantized.layers[len(key.bits)]
             activation = self._pause(key).activation
             assert activation is not None
             rows[key] = activation_statistics(activation, layer.activation_range)[0].numpy()
@@ -68,35 +66,26 @@ class NetworkRollout:
 
     def choose(self, bits: Sequence[LayerBits]) -> None:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        longer: dict[Key, Pause] = {}
-        keys: list[Key] = []
-        for key, choice in zip(self._keys, bits, strict=True):
-            extended = (key[0], key[1], (*key[2], choice))
-            if extended not in longer:
-                longer[extended] = self._problem.walker.advance(self._pause(key), choice)
-            keys.append(extended)
+        keys = [key.extended(choice) for key, choice in zip(self._keys, bits, strict=True)]
+        longer: dict[PassKey, Pause] = {}
+        for before, key in zip(self._keys, keys, strict=True):
+            if key not in longer:
+                longer[key] = self._problem.advance(self._pause(before), key)
         self._keys, self._pauses = keys, longer
 
     def outcome(self) -> Outcome:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        results: dict[Key, tuple[float, float]] = {}
+        results: dict[PassKey, tuple[float, float]] = {}
         for key in set(self._keys):
             logits = self._pause(key).logits
             assert logits is not None
-            labels = self._problem.batch(key[0], key[1])[1]
-            results[key] = judge(logits, labels)
+            results[key] = judge(logits, self._problem.batch(key)[1])
         accuracy_and_loss = np.array([results[key] for key in self._keys])
         return Outcome(accuracy_and_loss[:, 0], accuracy_and_loss[:, 1])
 
-    def _pause(self, key: Key) -> Pause:
-        """The pass up to ``key``; computed from the images where it is not at hand."""
+    def _pause(self, key: PassKey) -> Pause:
         if key not in self._pauses:
-            condition, batch, bits = key
-            images, _ = self._problem.batch(condition, batch)
-            pause = self._problem.walker.start(self._problem.normalize(images))
-            for choice in bits:
-                pause = self._problem.walker.advance(pause, choice)
-            self._pauses[key] = pause
+            self._pauses[key] = self._problem.pause(key)
         return self._pauses[key]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from dqmq_env.quantization.surgery import replace_module
 
 # no more than torch computes on one thread (its grain size), as calibration is many small steps
 _SAMPLED_VALUES = 2**15
+
+Choice = TypeVar("Choice", bound=LayerChoice)
 
 RelaxedAssignment = Mapping[str, RelaxedBits]
 """Layer name to :class:`~dqmq_env.quantization.choice.RelaxedBits`."""
@@ -179,14 +182,22 @@ class QuantizedNetwork(nn.Module):
         folded.network = fold_batch_norm(folded.network)
         return folded
 
-    def _chooser(self, bits: BitAssignment | RelaxedAssignment) -> Chooser:
+    def in_order(self, bits: Mapping[str, Choice]) -> tuple[Choice, ...]:
+        """The bits of the layers in forward order.
+
+        Raises:
+            AssignmentError: a layer has none, or there is no such layer.
+        """
         missing = [spec.name for spec in self.specs if spec.name not in bits]
         unknown = sorted(set(bits) - {spec.name for spec in self.specs})
         if missing or unknown:
             raise AssignmentError(
                 f"bits: layers without bits: {missing}, unknown layers: {unknown}"
             )
-        choices: list[LayerChoice] = [bits[spec.name] for spec in self.specs]
+        return tuple(bits[spec.name] for spec in self.specs)
+
+    def _chooser(self, bits: BitAssignment | RelaxedAssignment) -> Chooser:
+        choices: tuple[LayerChoice, ...] = self.in_order(bits)
         return lambda index, activation: choices[index]
 
 
