@@ -17,7 +17,7 @@ demo: $(STAMP)
 	$(BIN)/python -m agents.hybrid.demo --run runs/demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

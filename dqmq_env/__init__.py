@@ -38,7 +38,7 @@ __all__ = [
     "load_fashion_mnist",
 ]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "BitAssignment": "dqmq_env.quantization.assignment",

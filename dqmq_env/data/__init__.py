@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageData", "ImageSplit", "load_fashion_mnist"]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "ImageData": "dqmq_env.data.split",

@@ -43,7 +43,7 @@ __all__ = [
     "descriptor_operations",
 ]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "corrupt": "dqmq_env.quality.corruptions",

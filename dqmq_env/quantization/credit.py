@@ -79,8 +79,10 @@ def _take(x: Tensor, order: Tensor) -> Tensor:
     """``x[order]``, by whole rows of memory, which also keeps the channels-last layout."""
     if x.ndim != 4 or not x.is_contiguous(memory_format=torch.channels_last):
         return x.index_select(0, order)
-    rows = x.permute(0, 2, 3, 1)
-    return rows.flatten(1).index_select(0, order).view_as(rows).permute(0, 3, 1, 2)
+    taken = torch.empty_like(x)
+    source, target = (tensor.permute(0, 2, 3, 1).flatten(1) for tensor in (x, taken))
+    torch.index_select(source, 0, order, out=target)
+    return taken
 
 
 class _Reorder(torch.autograd.Function):

@@ -173,9 +173,13 @@ class QuantizedLayer(nn.Module):
             for piece, part in zip(x.split([len(p.images) for p in parts]), parts, strict=True)
         ]
         output = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-        if torch.is_grad_enabled() and probabilities.requires_grad:
+        credited = torch.is_grad_enabled() and probabilities.requires_grad
+        if credited:
             output = credit_neighbours(output, x, probabilities, parts, self._at_candidate)
-        return reorder(output, order.argsort()) if len(parts) > 1 else output
+        if len(parts) > 1:
+            return reorder(output, order.argsort())
+        # what was saved for credit must outlive a network that writes into what it gets
+        return output.clone() if credited else output
 
     def _quantize_weight(self, position: int) -> Tensor:
         weight = self.inner.weight

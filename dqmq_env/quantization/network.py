@@ -16,7 +16,7 @@ from dqmq_env.quantization.grid import FLOAT_BITS, MAX_BITS
 from dqmq_env.quantization.layer import QuantizedLayer
 from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.step_size import MeanSquaredError, StepSizeRule
-from dqmq_env.quantization.surgery import replace_module
+from dqmq_env.quantization.surgery import eval_mode, replace_module
 
 # no more than torch computes on one thread (its grain size), as calibration is many small steps
 _SAMPLED_VALUES = 2**15
@@ -87,6 +87,7 @@ class QuantizedNetwork(nn.Module):
             inner = self.network.get_submodule(spec.name)
             assert isinstance(inner, nn.Conv2d | nn.Linear)
             layer = QuantizedLayer(inner, spec, candidates[spec.name], per_channel)
+            layer.training = inner.training
             replace_module(self.network, inner, layer)
         for index, layer in enumerate(self.layers):
             layer.index = index
@@ -94,7 +95,7 @@ class QuantizedNetwork(nn.Module):
             if getattr(module, "inplace", False):
                 # activations are looked at, and gone back to, after they have been passed on
                 setattr(module, "inplace", False)  # noqa: B010 - no attribute of every module
-        self.train(network.training)
+        self.training = network.training
 
     @property
     def layers(self) -> list[QuantizedLayer]:
@@ -169,12 +170,8 @@ class QuantizedNetwork(nn.Module):
             layers[index].calibrate_input(_values(activation), rule)
             return LayerBits(FLOAT_BITS, FLOAT_BITS)
 
-        training = self.training
-        self.eval()
-        try:
+        with eval_mode(self):
             self(x, observe)
-        finally:
-            self.train(training)
 
     def folded(self) -> "QuantizedNetwork":
         """A copy in eval mode with batch normalisation folded into the quantised layers."""

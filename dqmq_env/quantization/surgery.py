@@ -1,4 +1,7 @@
-"""Exchange parts of a network."""
+"""Exchange parts of a network, and put it into eval mode for a while."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -15,3 +18,15 @@ def replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
     for name in names:
         parent, _, child = name.rpartition(".")
         setattr(network.get_submodule(parent), child, new)
+
+
+@contextmanager
+def eval_mode(network: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block; afterwards every part has the mode that it had before."""
+    modes = {part: part.training for part in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

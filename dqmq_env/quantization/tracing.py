@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dqmq_env.errors import NetworkError
 from dqmq_env.quantization.spec import LayerSpec
+from dqmq_env.quantization.surgery import eval_mode
 
 _OTHER_WEIGHTED = (nn.Conv1d, nn.Conv3d, nn.modules.conv._ConvTransposeNd, nn.RNNBase, nn.Bilinear)
 
@@ -53,13 +54,10 @@ def trace_layers(
             specs[name] = spec
 
         hooks.append(module.register_forward_hook(record))
-    modes = {part: part.training for part in network.modules()}
     try:
-        with torch.no_grad():
-            network.eval()(example)
+        with torch.no_grad(), eval_mode(network):
+            network(example)
     finally:
-        for part, mode in modes.items():
-            part.training = mode
         for hook in hooks:
             hook.remove()
     if not specs:

@@ -1,5 +1,6 @@
 """A hard budget: which candidates leave it reachable."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,9 +45,10 @@ class Ledger:
         self._lowest_after = np.append(np.cumsum(lowest[::-1])[::-1], 0.0)
         self._highest_after = np.append(np.cumsum(highest[::-1])[::-1], 0.0)
         if not self._lowest_after[0] <= budget.fraction + _ROUNDING:
+            smallest = math.ceil(self._lowest_after[0] * 1e6) / 1e6
             raise BudgetError(
                 f"budget: got {budget.fraction} of the {budget.cost.name} at 8 bits, the smallest "
-                f"reachable is {self._lowest_after[0]:.6f}"
+                f"reachable is {smallest:.6f}"
             )
 
     def costs(self, layer: int) -> NDArray[np.float64]:
@@ -61,7 +63,9 @@ class Ledger:
             spent: what the layers before it cost, shape (N,).
         """
         reached = spent[:, None] + self._table[layer][None, :] + self._lowest_after[layer + 1]
-        return np.asarray(reached <= self.budget.fraction + _ROUNDING)
+        feasible = np.asarray(reached <= self.budget.fraction + _ROUNDING)
+        feasible[:, 0] = True  # the lowest bits always do; rounding must not say otherwise
+        return feasible
 
     def slack(self, layer: int, spent: NDArray[np.float64]) -> NDArray[np.float64]:
         """How free the choices from ``layer`` on are, shape (N,), in [0, 1].

@@ -11,6 +11,7 @@ from dqmq_env.evaluation.statistic_table import ACTIVATION_STATISTICS
 from dqmq_env.problem.protocol import Problem, decided_layers
 from dqmq_env.quality import DESCRIPTOR_NAMES
 from dqmq_env.quantization.assignment import LayerBits
+from dqmq_env.quantization.grid import MAX_BITS
 
 LAYER = (
     "depthwise",
@@ -72,7 +73,6 @@ class Observer:
         self.layers, candidates = decided_layers(problem)
         self.layout = ObservationLayout(candidates)
         self._static = _static_features(problem, self.layers)
-        self._most_bits = max(candidates)
 
     def observe(
         self,
@@ -97,7 +97,7 @@ class Observer:
         over = decision == decisions
         static = np.zeros_like(self._static[0]) if over else self._static[decision]
         progress = np.stack(
-            [np.full(count, decision / decisions), spent, slack, previous / self._most_bits], 1
+            [np.full(count, decision / decisions), spent, slack, previous / MAX_BITS], 1
         )
         features = (
             quality,

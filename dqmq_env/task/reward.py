@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dqmq_env.costs import cost_by_name
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.protocol import Outcome
 
@@ -42,6 +43,7 @@ class WeightedReward:
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
             raise SettingError(f"weight: got {self.weight}, allowed are 0 to 1")
+        cost_by_name(self.cost)
 
     def __call__(self, outcome: Outcome, costs: Costs) -> NDArray[np.float64]:
         """See :class:`Reward`."""

@@ -1,0 +1,188 @@
+"""What holds for every id of the suite."""
+
+import hashlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3.common.env_checker as sb3
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env, data_equivalence
+from gymnasium.utils.env_match import check_environments_match
+
+import dqmq_env
+from dqmq_env.registration import ENTRIES
+
+IDS = [entry.id for entry in ENTRIES]
+# Few images and conditions, so that every id can be played through in a second.
+SMALL: dict[str, Any] = {
+    "batch_size": 25,
+    "mixture": {"clean": 1.0, "gaussian_noise/2": 1.0, "contrast/4": 1.0},
+}
+
+
+def make(name: str, **settings: Any) -> gym.Env[Any, Any]:
+    return gym.make(name, **(SMALL | settings))
+
+
+def play(env: gym.Env[Any, Any], seed: int, episodes: int = 2) -> str:
+    """A hash of all that an agent of seeded random actions gets to see."""
+    digest = hashlib.sha256()
+    env.action_space.seed(seed)
+    observation, info = env.reset(seed=seed)
+    for _ in range(episodes):
+        done = False
+        while not done:
+            digest.update(observation.tobytes() + json.dumps(info).encode())
+            observation, reward, done, _, info = env.step(env.action_space.sample())
+            digest.update(repr(reward).encode())
+        digest.update(observation.tobytes() + json.dumps(info).encode())
+        observation, info = env.reset()
+    return digest.hexdigest()
+
+
+# The same without pytest; it imports Gymnasium alone and finds the ids by their prefix.
+SCRIPT = """
+import hashlib, json, sys
+import gymnasium as gym
+{play}
+settings = json.loads(sys.argv[1])
+hashes = {{}}
+for name in sys.argv[2:]:
+    env = gym.make(f"dqmq_env:{{name}}", **settings)
+    hashes[name] = play(env, 3)
+print(json.dumps(hashes))
+"""
+
+
+@pytest.fixture(scope="module")
+def hashes_elsewhere() -> dict[str, str]:
+    """What :func:`play` gives in a process of its own."""
+    source = inspect.getsource(play).replace("gym.Env[Any, Any]", "object")
+    command = [sys.executable, "-c", SCRIPT.format(play=source), json.dumps(SMALL), *IDS]
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+    return dict(json.loads(result.stdout))
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_gymnasium_has_nothing_to_say_against_it(name: str) -> None:
+    env = make(name, render_mode="rgb_array")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env.unwrapped)
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_stable_baselines_has_nothing_to_say_against_it(name: str) -> None:
+    env = make(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sb3.check_env(env.unwrapped)
+    env.close()
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_a_spec_survives_json(name: str) -> None:
+    env = make(name)
+    assert env.spec is not None
+    again = EnvSpec.from_json(env.spec.to_json())
+    assert again == env.spec
+    other = gym.make(again)
+    assert other.observation_space == env.observation_space
+    assert other.action_space == env.action_space
+    check_environments_match(env, other, num_steps=10, seed=1, skip_render=True)
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_the_registered_spec_is_plain(name: str) -> None:
+    spec = gym.spec(name)
+    assert EnvSpec.from_json(spec.to_json()) == spec
+    assert isinstance(spec.entry_point, str)
+    assert spec.max_episode_steps is None
+    assert not spec.nondeterministic
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_the_same_seed_gives_the_same_in_another_process(
+    name: str, hashes_elsewhere: dict[str, str]
+) -> None:
+    env = make(name)
+    hashed = play(env, 3)
+    assert hashed == hashes_elsewhere[name]
+    assert hashed == play(env, 3)
+    assert hashed != play(env, 4)
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_an_episode_keeps_to_its_contract(name: str) -> None:
+    env = make(name)
+    env.action_space.seed(0)
+    observation, info = env.reset(seed=0)
+    assert set(info) == {"condition", "batch"}
+    steps = 0
+    terminated = False
+    while not terminated:
+        assert env.observation_space.contains(observation)
+        assert env.observation_space.dtype == observation.dtype == np.float32
+        observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        steps += 1
+        assert type(reward) is float
+        assert type(terminated) is bool
+        assert truncated is False
+        if not terminated:
+            assert reward == 0
+            assert set(info) == {"condition"}
+    problem = env.unwrapped.problem  # type: ignore[attr-defined]
+    decided = sum(len(widths) > 1 for widths in problem.candidates.values())
+    assert steps == (1 if "OneShot" in name else decided)
+    assert set(info) >= {"condition", "assignment", "accuracy", "loss", "costs", "lowered"}
+    assert list(info["assignment"]) == [spec.name for spec in problem.specs]
+    assert 0 <= info["accuracy"] <= 1
+    assert 0 < info["costs"]["bops"] <= 1
+    assert 0 < info["costs"]["size"] <= 1
+    assert info["lowered"] == 0  # no budget, nothing to lower
+    assert reward == pytest.approx(0.8 * info["accuracy"] + 0.2 * (1 - info["costs"]["bops"]))
+    assert json.loads(json.dumps(info)) == info
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_no_two_calls_share_memory(name: str) -> None:
+    env = make(name)
+    env.action_space.seed(0)
+    seen = [env.reset(seed=0)[0]]
+    terminated = False
+    while not terminated:
+        observation, _, terminated, _, _ = env.step(env.action_space.sample())
+        seen.append(observation)
+    seen.append(env.reset()[0])
+    kept = [observation.copy() for observation in seen]
+    env.reset(seed=1)
+    for i, observation in enumerate(seen):
+        assert data_equivalence(observation, kept[i], exact=True)
+        assert not any(np.shares_memory(observation, other) for other in seen[i + 1 :])
+
+
+def test_public_names_are_there() -> None:
+    for name in dqmq_env.__all__:
+        assert getattr(dqmq_env, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        dqmq_env.nothing  # noqa: B018
+
+
+def test_importing_does_not_import_torch() -> None:
+    code = (
+        "import sys, gymnasium, dqmq_env, dqmq_env.registration, dqmq_env.costs\n"
+        "import dqmq_env.task.budget, dqmq_env.task.reward, dqmq_env.task.observation\n"
+        "import dqmq_env.problem.protocol, dqmq_env.quantization.assignment\n"
+        "assert 'torch' not in sys.modules, 'torch'\n"
+        f"assert set({IDS!r}) <= set(gymnasium.registry)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
