@@ -86,11 +86,11 @@ def _demo(words: list[str]) -> None:
 
 
 def _envs(words: list[str]) -> None:
-    from dqmq_env.registration import ENTRIES
+    from dqmq_env.registration import ENTRIES, OWN_PROBLEM
 
     def envs() -> None:
         """List the ids of the suite; each page of the documentation is the class docstring."""
-        for entry in ENTRIES:
+        for entry in (*ENTRIES, OWN_PROBLEM):
             module, _, name = entry.entry_point.partition(":")
             page = getattr(import_module(module), name).__doc__ or ""
             print(f"{entry.id:28s} {page.splitlines()[0]}")

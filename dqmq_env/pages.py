@@ -8,8 +8,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from dqmq_env.envs.zoo import ZooSetting
 from dqmq_env.files import atomic_write_text
-from dqmq_env.registration import ENTRIES, Entry
+from dqmq_env.registration import ENTRIES, OWN_PROBLEM, Entry
 
 
 def page(entry: Entry) -> str:
@@ -17,22 +18,40 @@ def page(entry: Entry) -> str:
     module, _, name = entry.entry_point.partition(":")
     cls = getattr(import_module(module), name)
     description = inspect.getdoc(cls) or ""
-    arguments = inspect.getdoc(cls.__init__) or ""
-    _, _, listed = arguments.partition("Args:\n")
-    rows = [line.strip() for line in listed.splitlines() if line.strip()]
-    bullets = "\n".join(f"* `{row.partition(':')[0]}`:{row.partition(':')[2]}" for row in rows)
+    arguments = _arguments(cls.__init__)
+    if "setting" in arguments:
+        del arguments["setting"]
+        arguments |= _arguments(ZooSetting)
+    bullets = "\n".join(f"* `{name}`: {meaning}" for name, meaning in arguments.items())
     defaults = ", ".join(f"`{key}={value!r}`" for key, value in entry.kwargs.items())
+    made = f"Registered with {defaults}.\n\n" if defaults else ""
+    given = ", problem=problem" if entry is OWN_PROBLEM else ""
+    example = f'import gymnasium as gym\n\nenv = gym.make("dqmq_env:{entry.id}"{given})'
     return (
-        f"# {entry.id}\n\n"
-        f'~~~python\nimport gymnasium as gym\n\nenv = gym.make("dqmq_env:{entry.id}")\n~~~\n\n'
-        f"{description}\n\n## Arguments\n\nRegistered with {defaults}.\n\n{bullets}\n"
+        f"# {entry.id}\n\n~~~python\n{example}\n~~~\n\n"
+        f"{description}\n\n## Arguments\n\n{made}{bullets}\n"
     ).replace("``", "`")
+
+
+def _arguments(documented: object) -> dict[str, str]:
+    """Name and meaning of each argument in the ``Args`` section of a docstring."""
+    text = (inspect.getdoc(documented) or "").partition("Args:\n")[2]
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.startswith("    "):
+            break
+        if line.startswith("     "):
+            found[list(found)[-1]] += " " + line.strip()
+        else:
+            name, _, meaning = line.strip().partition(":")
+            found[name] = meaning.strip()
+    return found
 
 
 def write_pages(folder: Path) -> None:
     """Write ``<id>.md`` for every id of the suite."""
     folder.mkdir(parents=True, exist_ok=True)
-    for entry in ENTRIES:
+    for entry in (*ENTRIES, OWN_PROBLEM):
         atomic_write_text(folder / f"{entry.id}.md", page(entry))
 
 

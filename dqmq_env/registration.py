@@ -32,9 +32,17 @@ ENTRIES = tuple(
 )
 
 
+"""Ids of environments over shipped networks, which need no arguments."""
+
+OWN_PROBLEM = Entry(
+    "DQMQ-v0", "dqmq_env.envs.single:BitWidthEnv", "dqmq_env.envs.vector:BitWidthVectorEnv", {}
+)
+"""The id of an environment over a problem that the user brings: ``problem=`` is its argument."""
+
+
 def register_all() -> None:
     """Make every id known to Gymnasium."""
-    for entry in ENTRIES:
+    for entry in (*ENTRIES, OWN_PROBLEM):
         register(
             id=entry.id,
             entry_point=entry.entry_point,

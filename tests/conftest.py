@@ -74,12 +74,12 @@ def make_tiny_problem(
 
     def make(bits: Sequence[int] = (2, 4, 8), **changes: object) -> NetworkProblem:
         settings: dict[str, object] = {
-            "mixture": Mixture({"clean": 1, "gaussian_noise/3": 1, "jpeg/5": 1}),
+            "conditions": Mixture({"clean": 1, "gaussian_noise/3": 1, "jpeg/5": 1}),
             "batch_size": 20,
             "calibration_images": 40,
         }
         network = copy.deepcopy(tiny_network)
-        return NetworkProblem(network, tiny_data, bits=bits, **(settings | changes))  # type: ignore[arg-type]
+        return NetworkProblem.over(network, tiny_data, bits=bits, **(settings | changes))  # type: ignore[arg-type]
 
     return make
 

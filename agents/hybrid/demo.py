@@ -130,7 +130,7 @@ def run_job(job: Job, ticks: "Queue[int]") -> Path:
         agent.save(job.folder / "agent.dqmq")
     else:
         network = train_uniform(problem, job.bits, job.schedule, job.folder, count)
-    layers = [spec.name for spec in problem.specs]
+    layers = [spec.name for spec in problem.layers]
     images = ConditionedImages(problem.data.test.take(job.arguments.test_images), problem.seed)
     tick: Callable[[], None] = lambda: ticks.put(job.weight)  # noqa: E731
     evaluate(job.name, layers, network, images, DEFAULT_CONDITIONS, done=tick).save(path)

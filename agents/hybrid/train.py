@@ -78,7 +78,7 @@ def train(arguments: TrainArguments) -> None:
     _claim(arguments)
     agent.learn(progress_bar=True)
     agent.save(arguments.run / "agent.dqmq")
-    layers = [spec.name for spec in agent.problem.specs]
+    layers = [spec.name for spec in agent.problem.layers]
     network = agent.deployed()
     images = ConditionedImages(
         agent.problem.data.test.take(arguments.test_images), agent.problem.seed

@@ -32,9 +32,9 @@ def haq_style_episode(
     """
     network = copy.deepcopy(problem.network)
     network.load_state_dict({k: v.clone() for k, v in problem.network.state_dict().items()})
-    names = [spec.name for spec in problem.specs]
+    names = [spec.name for spec in problem.layers]
     candidates = {name: (width,) for name, width in zip(names, bits, strict=True)}
-    quantized = QuantizedNetwork(network, problem.specs, candidates)
+    quantized = QuantizedNetwork(network, problem.layers, candidates)
     quantized.calibrate(problem.normalize(problem.calibration), MinMax(), MinMax())
     pairs = {name: (width, width) for name, width in zip(names, bits, strict=True)}
     return judge(quantized(problem.normalize(images), BitAssignment(pairs)), labels)[0]

@@ -184,7 +184,7 @@ class Suite:
     def _many(self, what: str, bar: str, agreement: float) -> Row:
         count = 64
         vector = BitWidthVectorEnv(count, self.problem)
-        names = [spec.name for spec in self.problem.specs]
+        names = [spec.name for spec in self.problem.layers]
 
         def draw() -> np.ndarray:
             rows = self._random(count)
@@ -208,7 +208,7 @@ class Suite:
         return self.rng.integers(len(self.widths), size=(count, self.decisions))
 
     def _float(self) -> BitAssignment:
-        return BitAssignment.uniform((spec.name for spec in self.problem.specs), 32)
+        return BitAssignment.uniform((spec.name for spec in self.problem.layers), 32)
 
 
 def report(rows: list[Row], threads: int, rounds: int) -> str:

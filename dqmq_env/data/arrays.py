@@ -92,27 +92,28 @@ def _to_uint8(images: Tensor, argument: str) -> Tensor:
 
 
 def make_image_data(
+    name: str,
     train: Images,
     search: Images,
     test: Images | None,
     mean: Sequence[float],
     std: Sequence[float],
-    classes: int,
+    classes: Sequence[str],
 ) -> ImageData:
     """The data set of a problem from what a user brings; see :func:`as_split`.
 
     Args:
+        name: for reports.
         train: what weights are fitted and quantisers calibrated on.
         search: what rewards are measured on; no image of it should be in ``train``.
         test: what only the final report touches; ``None`` leaves it empty.
         mean: per channel, on the [0, 1] scale.
         std: per channel, on the [0, 1] scale.
-        classes: number of classes.
+        classes: names of the classes.
 
     Raises:
         DataError: something does not fit.
     """
     fitted, searched = as_split(train, "train"), as_split(search, "search")
     tested = searched.take(0) if test is None else as_split(test, "test")
-    names = tuple(str(number) for number in range(classes))
-    return ImageData("own", fitted, searched, tested, names, tuple(mean), tuple(std))
+    return ImageData(name, fitted, searched, tested, tuple(classes), tuple(mean), tuple(std))

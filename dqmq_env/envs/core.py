@@ -70,7 +70,7 @@ class BatchedCore:
         self._ledger = Ledger(problem, task.budget)
         costs: tuple[Cost, ...] = (Size(), Bops())
         self._cost_tables = {
-            cost.name: layer_table(cost, problem.specs, problem.candidates) for cost in costs
+            cost.name: layer_table(cost, problem.layers, problem.candidates) for cost in costs
         }
         self._rollout: Rollout | None = None
         self._quality = np.zeros((count, 6), np.float32)
@@ -127,7 +127,7 @@ class BatchedCore:
     def bits(self, episode: int) -> tuple[int | None, ...]:
         """Bits of every layer of an episode, in forward order, ``None`` where undecided."""
         decided = [int(row[episode]) for row in self._bits]
-        return tuple(decided) + (None,) * (len(self.problem.specs) - len(decided))
+        return tuple(decided) + (None,) * (len(self.problem.layers) - len(decided))
 
     def reset(self, conditions: Sequence[Condition], batches: Sequence[int]) -> NDArray[np.float32]:
         """Begin N episodes; return observations of shape (N, features)."""
@@ -187,7 +187,7 @@ class BatchedCore:
     def _finish(self) -> tuple[NDArray[np.float64], Finished]:
         assert self._rollout is not None
         outcome = self._rollout.outcome()
-        names = [spec.name for spec in self.problem.specs]
+        names = [spec.name for spec in self.problem.layers]
         widths = np.stack(self._bits, 1)
         assignments = tuple(
             BitAssignment({n: (int(b), int(b)) for n, b in zip(names, row, strict=True)})
@@ -202,7 +202,7 @@ class BatchedCore:
     ) -> NDArray[np.float64]:
         """The sum over layers, added one by one so that it does not depend on N to the last bit."""
         total = np.zeros(self.count)
-        for layer, spec in enumerate(self.problem.specs):
+        for layer, spec in enumerate(self.problem.layers):
             candidates = self.problem.candidates[spec.name]
             total += table[layer][np.searchsorted(candidates, widths[:, layer])]
         return total
@@ -211,9 +211,9 @@ class BatchedCore:
         """Compute the layers that leave no choice, up to the next that does, or the end."""
         decided = self.observer.layers
         following = decided[self._decision] if self._decision < len(decided) else None
-        end = len(self.problem.specs) if following is None else following
+        end = len(self.problem.layers) if following is None else following
         while self._layer < end:
-            (width,) = self.problem.candidates[self.problem.specs[self._layer].name]
+            (width,) = self.problem.candidates[self.problem.layers[self._layer].name]
             self._take(np.full(self.count, width), np.zeros(self.count, np.int64))
 
     def _take(self, widths: NDArray[np.int64], positions: NDArray[np.int64]) -> None:

@@ -17,13 +17,36 @@ Observation = NDArray[np.float32]
 
 
 class BitWidthEnv(gym.Env[Observation, Any]):
-    """Decide the bits of a network's layers for a batch of images.
+    """Decide the bits of the layers of any network, for images of the quality at hand.
 
-    Args:
-        problem: the network, its images, its candidate bits.
-        task: reward and budget.
-        actions: ``discrete``, ``continuous`` or ``one-shot``.
-        render_mode: ``None``, ``"rgb_array"`` or ``"ansi"``.
+    ## Description
+
+    An episode is about a batch of ``search`` images of a problem under one condition. Each step
+    gives one layer its bits, for weights and activations jointly, in forward order; layers with a
+    single candidate are passed by. After the last decision the accuracy on the batch is measured.
+
+    ## Action space
+
+    With ``K`` candidates and ``D`` layers that leave a choice: ``Discrete(K)``, an index into the
+    candidates; with ``actions="continuous"`` ``Box(-1, 1, (1,))``, mapped to bits as HAQ does; with
+    ``actions="one-shot"`` ``MultiDiscrete([K] * D)``, the whole assignment in one step.
+
+    ## Observation space
+
+    ``Box(0, 1, (23 + K,), float32)``; ``env.unwrapped.core.observer.layout.names`` names every
+    feature. In order: six of the quality of the images, four of the activation that the layer is
+    about to receive, nine of the layer, K relative errors of its weights at the candidates, four of
+    progress. The page of ``DQMQ-ResNet-v0`` explains each.
+
+    ## Reward
+
+    That of the task at the end of the episode, by default ``0.8 * accuracy + 0.2 * (1 - BOPs)``,
+    BOPs as a fraction of those at 8 bits; 0 before, unless the task has a potential.
+
+    ## Start and end
+
+    ``reset`` draws a condition and a batch, or takes ``options={"condition": ..., "batch": ...}``.
+    The episode terminates after the last decision and is never truncated.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
@@ -35,6 +58,18 @@ class BitWidthEnv(gym.Env[Observation, Any]):
         actions: str = "discrete",
         render_mode: str | None = None,
     ) -> None:
+        """Prepare the environment; nothing is computed yet.
+
+        Args:
+            problem: the network, its images, its candidate bits.
+            task: reward and budget.
+            actions: ``discrete``, ``continuous`` or ``one-shot``.
+            render_mode: ``None``, ``"rgb_array"`` or ``"ansi"``.
+
+        Raises:
+            SettingError: an unknown form of actions or render mode.
+            BudgetError: no assignment meets the budget.
+        """
         modes = self.metadata["render_modes"]
         if render_mode is not None and render_mode not in modes:
             raise SettingError(f"render_mode: got {render_mode!r}, allowed are None and {modes}")
@@ -105,7 +140,7 @@ class BitWidthEnv(gym.Env[Observation, Any]):
     def _frame(self) -> Frame:
         budget = self.core.task.budget
         return Frame(
-            layers=tuple(spec.name for spec in self.problem.specs),
+            layers=tuple(spec.name for spec in self.problem.layers),
             bits=self.core.bits(0),
             condition=str(self.core.conditions[0]),
             cost_name=budget.cost.name,

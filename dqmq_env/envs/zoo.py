@@ -10,7 +10,7 @@ from dqmq_env.data import load_fashion_mnist
 from dqmq_env.envs.core import Task
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
-from dqmq_env.quality.mixture import DEFAULT_MIXTURE, Mixture
+from dqmq_env.quality.mixture import DEFAULT_MIXTURE
 from dqmq_env.task.budget import Budget
 from dqmq_env.task.reward import WeightedReward
 from dqmq_env.zoo.checkpoints import load_checkpoint
@@ -26,7 +26,8 @@ class ZooSetting:
         bits: candidate bits of the layers that are decided.
         first: bits of the first layer; ``None`` makes it one of the others.
         last: bits of the last layer; ``None`` makes it one of the others.
-        mixture: condition to weight; the default mixture when left out.
+        conditions: those that occur, or a mapping of conditions to weights; the default mixture
+            when left out.
         batch_size: images of an episode.
         cost: ``bops`` or ``size``: what is rewarded and budgeted.
         weight: of compression in the reward, 0 to 1.
@@ -38,7 +39,7 @@ class ZooSetting:
     bits: Sequence[int] = (2, 3, 4, 5, 6, 7, 8)
     first: int | None = 8
     last: int | None = 8
-    mixture: Mapping[str, float] | None = None
+    conditions: Mapping[str, float] | Sequence[str] | None = None
     batch_size: int = 250
     cost: str = "bops"
     weight: float = 0.2
@@ -60,13 +61,13 @@ class ZooSetting:
     def problem(self) -> NetworkProblem:
         """Load the network and the images, and calibrate the quantisers."""
         network, _ = load_checkpoint(self.checkpoint)
-        return NetworkProblem(
+        return NetworkProblem.over(
             network,
             load_fashion_mnist(None if self.data is None else Path(self.data)),
             bits=self.bits,
             first=self.first,
             last=self.last,
-            mixture=DEFAULT_MIXTURE if self.mixture is None else Mixture(self.mixture),
+            conditions=DEFAULT_MIXTURE if self.conditions is None else self.conditions,
             batch_size=self.batch_size,
         )
 

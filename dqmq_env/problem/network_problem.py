@@ -1,7 +1,7 @@
 """A live network as a problem: every answer is computed by running it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dqmq_env.costs import Bops, Cost, Size, fraction
-from dqmq_env.data import ImageData
+from dqmq_env.data import ImageData, ImageSplit
+from dqmq_env.data.arrays import Images, as_split, make_image_data
 from dqmq_env.errors import DataError, NetworkError, SettingError
 from dqmq_env.evaluation.accuracy import judge
 from dqmq_env.evaluation.cache import PauseCache
@@ -22,7 +23,7 @@ from dqmq_env.problem.protocol import Outcome
 from dqmq_env.quality.batches import MixedQualityBatches
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quality.conditioned import ConditionedImages
-from dqmq_env.quality.mixture import DEFAULT_MIXTURE, Mixture
+from dqmq_env.quality.mixture import DEFAULT_MIXTURE, Conditions, as_mixture
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.quantization.folding import fold_batch_norm
 from dqmq_env.quantization.grid import FLOAT_BITS
@@ -31,6 +32,8 @@ from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.tracing import trace_layers
 
 COSTS: tuple[Cost, ...] = (Size(), Bops())
+
+_DEFAULT_IMAGES = 250
 
 
 class NetworkProblem:
@@ -41,57 +44,80 @@ class NetworkProblem:
     quality from the ``train`` split.
 
     Args:
-        network: any module in eval mode that maps normalised images to logits.
-        data: images, labels, normalisation; its splits are used as DESIGN names them.
+        network: any module in eval mode that maps normalised images to logits, with ``Conv2d`` or
+            ``Linear`` layers. Kinds of layers that cannot be quantised stay in float.
+        train: images that weights are fitted and quantisers calibrated on: a pair (images, labels)
+            with images (N, C, H, W) of uint8, or float in [0, 1], before normalisation; or a
+            ``Dataset``; or an :class:`~dqmq_env.data.ImageSplit`.
+        search: images that rewards are measured on; none of them should be in ``train``.
+        test: images for a final report; may be left out.
+        mean: of the normalisation, per channel, on the [0, 1] scale.
+        std: of the normalisation, per channel, on the [0, 1] scale.
         bits: candidate bits of every layer but the first and the last.
         first: bits of the first layer; ``None`` makes it one of the others.
         last: bits of the last layer; ``None`` makes it one of the others.
-        mixture: how often each condition occurs.
-        batch_size: ``search`` images in one batch; what is left over is not used.
-        calibration_images: number of ``train`` images that steps are set from.
+        conditions: those that occur, equally often, or a mapping of conditions to weights, or a
+            :class:`~dqmq_env.quality.Mixture`.
+        exclude: names of layers that stay in float.
+        batch_size: ``search`` images in one batch, at most 250 by default; what is left over is not
+            used.
+        calibration_images: number of ``train`` images that steps are set from, at most 250 by
+            default.
         seed: of calibration and of the noise of corruptions.
         cache_bytes: bound on the memory of recent passes, which those that begin like them share.
+        classes: names of the classes; numbers when left out.
+        name: of the data set, for reports.
 
     Raises:
         NetworkError: the network is in train mode, holds NaN, fails on the images, its output is
             not logits, or its copy with layers exchanged computes something else.
         AssignmentError: ``bits`` are not 1 to 8 each, without repetition.
-        DataError: there are fewer images than asked for.
+        ConditionError: there is no such condition.
+        DataError: images or labels do not fit, or there are fewer than asked for.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        data: ImageData,
         *,
+        train: Images,
+        search: Images,
+        test: Images | None = None,
+        mean: Sequence[float],
+        std: Sequence[float],
         bits: Sequence[int] = (2, 3, 4, 5, 6, 7, 8),
         first: int | None = 8,
         last: int | None = 8,
-        mixture: Mixture = DEFAULT_MIXTURE,
-        batch_size: int = 250,
-        calibration_images: int = 250,
+        conditions: Conditions = DEFAULT_MIXTURE,
+        exclude: Collection[str] = (),
+        batch_size: int | None = None,
+        calibration_images: int | None = None,
         seed: int = 0,
         cache_bytes: int = 2**27,
+        classes: Sequence[str] | None = None,
+        name: str = "own",
     ) -> None:
-        if not 1 <= batch_size <= len(data.search):
-            raise DataError(f"batch_size: got {batch_size}, allowed are 1 to {len(data.search)}")
-        if not 1 <= calibration_images <= len(data.train):
-            raise DataError(
-                f"calibration_images: got {calibration_images}, allowed are 1 to {len(data.train)}"
-            )
+        fitted = as_split(train, "train")
+        if not len(fitted):
+            raise DataError("train: got no images, allowed are 1 and more")
         self.network = network
-        self.data = data
-        self.mixture = mixture
-        self.batch_size = batch_size
+        self.normalize = Normalize(mean, std)
+        count = _check_network(network, fitted, self.normalize)
+        if classes is None:
+            classes = [str(number) for number in range(count)]
+        elif len(classes) != count:
+            raise NetworkError(f"network: it gives {count} logits, allowed are {len(classes)}")
+        self.data = data = make_image_data(name, fitted, search, test, mean, std, classes)
+        self.batch_size = _within("batch_size", batch_size, len(data.search))
+        number = _within("calibration_images", calibration_images, len(data.train))
+        self.mixture = mixture = as_mixture(conditions)
         self.seed = seed
-        self.normalize = Normalize(data.mean, data.std)
         self.search = ConditionedImages(data.search, seed)
         self.test = ConditionedImages(data.test, seed)
-        calibration = MixedQualityBatches(data.train, mixture, calibration_images, seed, shift=0)
+        calibration = MixedQualityBatches(data.train, mixture, number, seed, shift=0)
         self.calibration = calibration.at(0).images
         x = self.normalize(self.calibration)
-        _check_network(network, x[:2], len(data.classes))
-        self._specs = tuple(trace_layers(network, x[:1]))
+        self._specs = tuple(trace_layers(network, x[:1], exclude))
         self._candidates = candidate_bits(self._specs, bits, first, last)
         self.quantized = QuantizedNetwork(fold_batch_norm(network), self._specs, self._candidates)
         self.quantized.to(memory_format=torch.channels_last)
@@ -100,8 +126,29 @@ class NetworkProblem:
         self._walker: Walker | None = None
         self._cache: PauseCache[PassKey] = PauseCache(cache_bytes)
 
+    @classmethod
+    def over(cls, network: nn.Module, data: ImageData, **settings: Any) -> "NetworkProblem":
+        """The problem of a network over a data set whose splits and normalisation are known.
+
+        Args:
+            network: see the class.
+            data: gives splits, mean and std.
+            settings: the other arguments of the class.
+        """
+        return cls(
+            network,
+            train=data.train,
+            search=data.search,
+            test=data.test,
+            mean=data.mean,
+            std=data.std,
+            classes=data.classes,
+            name=data.name,
+            **settings,
+        )
+
     @property
-    def specs(self) -> Sequence[LayerSpec]:
+    def layers(self) -> Sequence[LayerSpec]:
         """See :class:`~dqmq_env.problem.protocol.Problem`."""
         return self._specs
 
@@ -121,6 +168,14 @@ class NetworkProblem:
         if self._walker is None:
             self._walker = make_walker(self.quantized)
         return self._walker
+
+    def uniform(self, bits: int) -> BitAssignment:
+        """The assignment of ``bits`` to every layer that leaves a choice.
+
+        Raises:
+            AssignmentError: ``bits`` is not a candidate.
+        """
+        return self.quantized.uniform(bits)
 
     def weight_error(self, name: str) -> NDArray[np.float64]:
         """See :class:`~dqmq_env.problem.protocol.Problem`."""
@@ -215,20 +270,38 @@ class NetworkProblem:
 
 
 @torch.no_grad()
-def _check_network(network: nn.Module, x: Tensor, classes: int) -> None:
+def _check_network(network: nn.Module, images: ImageSplit, normalize: Normalize) -> int:
+    """Make sure that a network maps images to logits; return the number of its classes."""
     if network.training:
         raise NetworkError("network: it is in train mode, allowed is eval mode (network.eval())")
     for name, value in network.state_dict().items():
         if not bool(torch.isfinite(value).all()):
             raise NetworkError(f"network: {name} holds NaN or infinity")
+    channels = images.images.shape[1]
+    if channels != normalize.mean.numel():
+        raise DataError(
+            f"mean: got {normalize.mean.numel()} values, allowed is one for each of the {channels} "
+            "channels"
+        )
+    x = normalize(images.images[:2])
     try:
         logits = network(x.clone())
     except (RuntimeError, ValueError, TypeError, LookupError) as error:
-        images = tuple(x.shape[1:])
-        raise NetworkError(f"network: it fails on images of shape {images}: {error}") from error
-    if not isinstance(logits, Tensor) or logits.shape != (len(x), classes):
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise NetworkError(f"network: its output is {shape}, allowed is ({len(x)}, {classes})")
+        shape = tuple(x.shape[1:])
+        raise NetworkError(f"network: it fails on images of shape {shape}: {error}") from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
+        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise NetworkError(f"network: its output is {given}, allowed is ({len(x)}, classes)")
+    return logits.shape[1]
+
+
+def _within(argument: str, value: int | None, most: int) -> int:
+    """The value, or what it is by default, if it lies in 1 to ``most``."""
+    if value is None:
+        value = min(_DEFAULT_IMAGES, most)
+    if not 1 <= value <= most:
+        raise DataError(f"{argument}: got {value}, allowed are 1 to {most}")
+    return value
 
 
 @torch.no_grad()

@@ -57,7 +57,7 @@ class Problem(Protocol):
     """A network, its images, the candidate bits of its layers."""
 
     @property
-    def specs(self) -> Sequence[LayerSpec]:
+    def layers(self) -> Sequence[LayerSpec]:
         """The layers in forward order."""
         ...
 
@@ -93,7 +93,7 @@ def decided_layers(problem: Problem) -> tuple[list[int], tuple[int, ...]]:
     """
     choices = {
         index: problem.candidates[spec.name]
-        for index, spec in enumerate(problem.specs)
+        for index, spec in enumerate(problem.layers)
         if len(problem.candidates[spec.name]) > 1
     }
     if len(set(choices.values())) != 1:

@@ -140,3 +140,22 @@ def _default_weights() -> dict[Condition, float]:
 
 # Clean and each of the eight corruptions 1/9, a corruption's evenly over its five severities.
 DEFAULT_MIXTURE: Final = Mixture(_default_weights())
+
+
+Conditions = Mixture | Mapping[str, float] | Mapping[Condition, float] | Iterable[Condition | str]
+"""What people give for a mixture; see :func:`as_mixture`."""
+
+
+def as_mixture(conditions: Conditions) -> Mixture:
+    """A mixture from one, from a mapping of conditions to weights, or from equally likely ones.
+
+    Raises:
+        ConditionError: A text is no condition, a weight is not allowed, or nothing is given.
+    """
+    if isinstance(conditions, Mixture):
+        return conditions
+    if isinstance(conditions, Mapping):
+        return Mixture({str(condition): weight for condition, weight in conditions.items()})
+    if isinstance(conditions, str):
+        return Mixture.uniform([conditions])
+    return Mixture.uniform(conditions)

@@ -39,7 +39,7 @@ class Ledger:
 
     def __init__(self, problem: Problem, budget: Budget) -> None:
         self.budget = budget
-        self._table = layer_table(budget.cost, problem.specs, problem.candidates)
+        self._table = layer_table(budget.cost, problem.layers, problem.candidates)
         lowest = np.array([row.min() for row in self._table])
         highest = np.array([row.max() for row in self._table])
         self._lowest_after = np.append(np.cumsum(lowest[::-1])[::-1], 0.0)

@@ -114,7 +114,7 @@ def _static_features(problem: Problem, layers: list[int]) -> NDArray[np.float64]
 
     Counts are fractions of the largest among the decided layers; shares are of the whole network.
     """
-    specs = [problem.specs[index] for index in layers]
+    specs = [problem.layers[index] for index in layers]
     counts = np.array(
         [
             [
@@ -133,7 +133,7 @@ def _static_features(problem: Problem, layers: list[int]) -> NDArray[np.float64]
     eight = LayerBits(8, 8)
     shares = np.array(
         [
-            [cost.of(spec, eight) / reference(cost, problem.specs) for cost in (Size(), Bops())]
+            [cost.of(spec, eight) / reference(cost, problem.layers) for cost in (Size(), Bops())]
             for spec in specs
         ]
     )

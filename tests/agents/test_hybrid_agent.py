@@ -41,7 +41,7 @@ def test_the_budget_is_met_on_average_and_bits_are_candidates(trained: HybridAge
 
 def test_cost_is_that_of_the_bits_plus_the_controller(trained: HybridAgent) -> None:
     prediction = trained.deployed()(trained.problem.data.test.images[:5])
-    specs = trained.problem.specs
+    specs = trained.problem.layers
     for bits, cost in zip(prediction.bits.tolist(), prediction.cost.tolist(), strict=True):
         names = [spec.name for spec in specs]
         assignment = BitAssignment({n: (b, b) for n, b in zip(names, bits, strict=True)})

@@ -70,7 +70,7 @@ def test_progress_is_as_documented(shipped: Any, seed: int) -> None:
     observations = [first, *later]
     assert len(observations) == 19
     bits = [LayerBits(*pair) for pair in info["assignment"].values()]
-    specs = shipped.problem.specs
+    specs = shipped.problem.layers
     whole = sum(spec.macs * 64 for spec in specs)
     for decision, observation in enumerate(observations):
         # the first layer is not decided, and the last one follows the last decision at once
@@ -89,8 +89,8 @@ def test_features_of_a_layer_are_as_documented(shipped: Any) -> None:
     layout = shipped.core.observer.layout
     observation, _ = shipped.reset(seed=0)
     seen = dict(zip(layout.names, observation.tolist(), strict=True))
-    spec = shipped.problem.specs[1]
-    total = sum(other.weights for other in shipped.problem.specs)
+    spec = shipped.problem.layers[1]
+    total = sum(other.weights for other in shipped.problem.layers)
     assert seen["layer.depthwise"] == 0
     assert seen["layer.in_channels"] == pytest.approx(16 / 64)
     assert seen["layer.stride"] == pytest.approx(1 / 2)
@@ -156,7 +156,7 @@ def test_it_can_be_pickled_fresh_and_midway(shipped: Any) -> None:
         ({"bits": [4]}, DQMQError, "candidates"),
         ({"budget": 0.01}, DQMQError, "budget: got 0.01"),
         ({"batch_size": 0}, DQMQError, "batch_size: got 0"),
-        ({"mixture": {"fog/3": 1}}, ConditionError, "fog"),
+        ({"conditions": {"fog/3": 1}}, ConditionError, "fog"),
         ({"data": "/nowhere"}, DQMQError, "root: found no"),
         ({"colour": 1}, SettingError, "colour"),
         ({"actions": "spoken"}, SettingError, "spoken"),

@@ -20,7 +20,7 @@ costs = st.sampled_from(COSTS)
 
 
 def smallest(problem: NetworkProblem, cost: Cost) -> float:
-    return float(sum(row.min() for row in layer_table(cost, problem.specs, problem.candidates)))
+    return float(sum(row.min() for row in layer_table(cost, problem.layers, problem.candidates)))
 
 
 def make(
@@ -81,7 +81,7 @@ def test_wanting_the_most_uses_the_budget_up(
     """What is left is less than what one more step of any lowered layer would have cost."""
     env = make(tiny_problem, cost, share)
     info, _ = play(env, [2] * 6)
-    table = layer_table(cost, tiny_problem.specs, tiny_problem.candidates)
+    table = layer_table(cost, tiny_problem.layers, tiny_problem.candidates)
     left = env.core.task.budget.fraction - info["costs"][cost.name]
     for layer, bits in zip(env.core.observer.layers, decided_bits(env, info), strict=True):
         if bits < 8:
@@ -97,7 +97,7 @@ def test_slack_and_spent_are_observed(
     env = make(tiny_problem, cost, share)
     layout = env.core.observer.layout
     observation, _ = env.reset(seed=0)
-    table = layer_table(cost, tiny_problem.specs, tiny_problem.candidates)
+    table = layer_table(cost, tiny_problem.layers, tiny_problem.candidates)
     low, high = sum(row.min() for row in table[1:]), sum(row.max() for row in table[1:])
     budget = env.core.task.budget.fraction
     spent = table[0][0]

@@ -14,7 +14,7 @@ from dqmq_env.quantization.spec import LayerSpec
 class TableStub:
     """What tasks ask of a problem, without a network."""
 
-    specs: Sequence[LayerSpec]
+    layers: Sequence[LayerSpec]
     candidates: Mapping[str, tuple[int, ...]]
     mixture: Mixture
     batches: int = 1

@@ -24,7 +24,7 @@ def all_totals(stub: Any, cost: Any) -> dict[tuple[int, ...], float]:
     return {
         bits: fraction(
             cost,
-            stub.specs,
+            stub.layers,
             BitAssignment({n: (b, b) for n, b in zip(names, bits, strict=True)}),
         )
         for bits in itertools.product(*stub.candidates.values())
