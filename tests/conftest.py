@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor, nn
 
 from dqmq_env.data import ImageData, load_fashion_mnist
@@ -19,6 +20,9 @@ from dqmq_env.zoo.resnet import CifarResNet
 
 # The machine's cores are shared; one thread also makes sums come out the same on every run.
 torch.set_num_threads(1)
+# Nor does a busy machine say anything about the code.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 Quantize = Callable[..., QuantizedNetwork]
 

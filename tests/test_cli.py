@@ -39,7 +39,7 @@ def test_cost_prints_the_known_size(capsys: pytest.CaptureFixture[str]) -> None:
         (["bogus"], "unknown command 'bogus'"),
         (["cost", "--checkpoint", "bogus"], "no checkpoint 'bogus'"),
         (["train", "--checkpoint", "bogus"], "no checkpoint 'bogus'"),
-        (["train", "--hybrid.budget", "0.001"], "budget: got 0.001, the smallest reachable"),
+        (["train", "--budget", "0.001"], "budget: got 0.001, the smallest reachable"),
         (["train", "--env", "Bogus-v0"], "Bogus"),
         (["train", "--bits", "2", "9"], "got 9 bits"),
         (["train", "--data", "/nowhere"], "/nowhere"),
@@ -68,7 +68,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert stop.value.code == 0
     shown = capsys.readouterr().out
     assert "Examples" in shown
-    assert "--hybrid.budget" in shown
+    assert "--budget" in shown
 
 
 def test_a_package_that_shadows_ours_is_named(

@@ -71,7 +71,7 @@ class HybridObjective:
         self._excess = 0.0
         self._numbers: dict[str, float] = {}
         self._bits = torch.zeros(0)
-        self._conditions: list[str] = []
+        self._corruptions: list[str] = []
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See :class:`~dqmq_env.training.objective.Objective`."""
@@ -98,7 +98,7 @@ class HybridObjective:
         excess = cost / self.settings.budget - 1
         self._excess = excess.item()
         self._bits = controller.bits
-        self._conditions = [str(condition) for condition in batch.conditions[::size]]
+        self._corruptions = [condition.corruption for condition in batch.conditions[::size]]
         self._numbers = {
             "loss/cross_entropy": task.item(),
             "policy/expected_cost": cost.item(),
@@ -116,11 +116,14 @@ class HybridObjective:
         """See :class:`~dqmq_env.training.objective.Objective`."""
         log.scalars(self._numbers, step)
         bits = self._bits.float()
-        for condition in sorted(set(self._conditions)):
-            chosen = torch.tensor([name == condition for name in self._conditions])
-            log.scalars({f"bits/{condition}": float(bits[chosen].mean())}, step)
-        for index, row in enumerate(bits.mean(0).tolist()):
-            log.scalars({f"layers/{index:02d}_bits": row}, step)
+        names = sorted(set(self._corruptions))
+        chosen = [torch.tensor([name == own for own in self._corruptions]) for name in names]
+        columns = [bits[rows].mean(0) for rows in chosen]
+        for name, column in zip(names, columns, strict=True):
+            log.scalars({f"bits_by_corruption/{name}": float(column.mean())}, step)
+        for index, mean in enumerate(bits.mean(0).tolist()):
+            log.scalars({f"bits_by_layer/{index:02d}": mean}, step)
+        log.heat_map("bits/layers_by_corruption", torch.stack(columns, 1) / 8, step)
         return {
             "loss": self._numbers["loss/cross_entropy"],
             "cost": self._numbers["policy/expected_cost"],

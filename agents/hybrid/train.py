@@ -7,8 +7,8 @@ same command is given again, and ends with the same numbers.
 
 Examples:
   dqmq train                                 # ResNet-20, 14% of the 8-bit BOPs, embedded images
-  dqmq train --hybrid.budget 0.1 --run runs/tight
-  dqmq train --data FOLDER --schedule.images 580000    # ten passes over the full Fashion-MNIST
+  dqmq train --budget 0.1 --run runs/tight
+  dqmq train --data FOLDER --images 580000    # ten passes over the full Fashion-MNIST
   tensorboard --logdir runs                  # losses, multiplier, bits per layer and condition
 """
 
@@ -108,7 +108,13 @@ def _claim(arguments: TrainArguments) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``python -m agents.hybrid.train`` and of ``dqmq train``."""
-    parsed = tyro.cli(TrainArguments, description=__doc__, args=arguments, prog="dqmq train")
+    parsed = tyro.cli(
+        TrainArguments,
+        description=__doc__,
+        args=arguments,
+        prog="dqmq train",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
     try:
         train(parsed)
     except (DQMQError, gym.error.Error) as error:

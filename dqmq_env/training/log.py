@@ -30,10 +30,12 @@ class TrainingLog:
         if self._writer is not None:
             self._writer.add_images(tag, images, step)
 
-    def histogram(self, tag: str, values: Tensor, step: int) -> None:
-        """Write a distribution of values."""
+    def heat_map(self, tag: str, values: Tensor, step: int, cell: int = 16) -> None:
+        """Write a matrix of values in [0, 1] as a picture: rows downwards, 1 is white."""
         if self._writer is not None:
-            self._writer.add_histogram(tag, values.detach().to(torch.float32).cpu(), step)
+            picture = values.detach().to(torch.float32).cpu().clamp(0, 1)
+            large = picture.repeat_interleave(cell, 0).repeat_interleave(cell, 1)
+            self._writer.add_image(tag, large[None], step)
 
     def close(self) -> None:
         """Flush and close the file."""

@@ -11,12 +11,15 @@ import torch
 from dqmq_env.errors import CheckpointError
 from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.problem.network_problem import NetworkProblem
-from dqmq_env.quality.batches import Batch, MixedQualityBatches
+from dqmq_env.quality.batches import MixedQualityBatches
+from dqmq_env.quality.conditioned import ConditionedImages
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.training.log import TrainingLog
 from dqmq_env.training.objective import Objective, parameter_groups
 from dqmq_env.training.progress import progress
 from dqmq_env.training.state import load_state, save_state
+
+_SHOWN_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,14 @@ class Trainer:
         """
         self._resume()
         log = TrainingLog(self.folder, self.step)
+        if self.step == 0:
+            self._show_conditions(log)
         with progress(self.schedule.steps, self.name, "step", self.step, progress_bar) as bar:
             while self.step < self.schedule.steps:
-                batch = self._advance()
+                self._advance()
                 bar.update()
                 if self.step % self.schedule.log_every == 0 or self.step == self.schedule.steps:
-                    bar.set_postfix(self._log(log, batch))
+                    bar.set_postfix(self._log(log))
                 if self.step % self.schedule.save_every == 0:
                     self._save()
                 if callback is not None and not callback(self.step):
@@ -127,7 +132,7 @@ class Trainer:
         log.close()
         self.network.eval()
 
-    def _advance(self) -> Batch:
+    def _advance(self) -> None:
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self.schedule.rate(self.step)
         batch = self._batches.at(self.step).to(self.device)
@@ -140,13 +145,16 @@ class Trainer:
         self._optimizer.step()
         self.objective.after_step()
         self.step += 1
-        return batch
 
-    def _log(self, log: TrainingLog, batch: Batch) -> dict[str, float]:
-        if self.step <= self.schedule.log_every:
-            log.images("train/images", batch.images[:32], self.step)
+    def _log(self, log: TrainingLog) -> dict[str, float]:
         log.scalars({"train/learning_rate": self._optimizer.param_groups[0]["lr"]}, self.step)
         return self.objective.log(log, self.step)
+
+    def _show_conditions(self, log: TrainingLog) -> None:
+        """Write a few images under each condition that training meets."""
+        shown = ConditionedImages(self.problem.data.train.take(_SHOWN_IMAGES), self.schedule.seed)
+        for condition in self.problem.mixture.conditions:
+            log.images(f"conditions/{condition}", shown.under(condition), 0)
 
     @property
     def _identity(self) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 COMMAND = [
     *(sys.executable, "-m", "agents.hybrid.train"),
-    *("--checkpoint", "resnet8-fashion-mnist", "--hybrid.budget", "0.12", "--device", "cpu"),
-    *("--schedule.images", "1280", "--schedule.batch", "32", "--schedule.save-every", "5"),
+    *("--checkpoint", "resnet8-fashion-mnist", "--budget", "0.12", "--device", "cpu"),
+    *("--images", "1280", "--batch", "32", "--save-every", "5"),
     *("--threads", "1", "--test-images", "50"),
 ]
 

@@ -292,7 +292,7 @@ def test_closing_twice_does_no_harm(tiny: BitWidthEnv) -> None:
     tiny.close()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     weight=st.floats(0, 1),
     cost=st.sampled_from(["size", "bops"]),
@@ -310,7 +310,7 @@ def test_the_reward_is_its_formula(
     assert 0 <= reward <= 1
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 999))
 def test_features_stay_between_zero_and_one(tiny_problem: NetworkProblem, seed: int) -> None:
     env = BitWidthEnv(tiny_problem)

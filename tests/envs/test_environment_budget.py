@@ -50,7 +50,7 @@ def decided_bits(env: BitWidthEnv, info: dict[str, Any]) -> list[int]:
 action_lists = st.lists(st.integers(0, 2), min_size=6, max_size=6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cost=costs, share=shares, actions=action_lists)
 def test_no_episode_exceeds_its_budget(
     tiny_problem: NetworkProblem, cost: Cost, share: float, actions: list[int]
@@ -73,7 +73,7 @@ def test_no_episode_exceeds_its_budget(
     assert info["lowered"] == lowered
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cost=costs, share=shares)
 def test_wanting_the_most_uses_the_budget_up(
     tiny_problem: NetworkProblem, cost: Cost, share: float
@@ -89,7 +89,7 @@ def test_wanting_the_most_uses_the_budget_up(
             assert left < table[layer][index + 1] - table[layer][index] + 1e-9
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(cost=costs, share=shares, actions=action_lists)
 def test_slack_and_spent_are_observed(
     tiny_problem: NetworkProblem, cost: Cost, share: float, actions: list[int]
@@ -142,7 +142,7 @@ def test_an_unreachable_budget_is_refused(tiny_problem: NetworkProblem, cost: Co
     BitWidthEnv(tiny_problem, Task(budget=Budget(cost, named)))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(cost=costs, share=shares, actions=action_lists)
 def test_a_whole_assignment_at_once_is_lowered_in_the_same_way(
     tiny_problem: NetworkProblem, cost: Cost, share: float, actions: list[int]

@@ -19,7 +19,8 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.utils.env_match import check_environments_match
 
 import dqmq_env
-from dqmq_env.registration import ENTRIES
+from dqmq_env.problem.network_problem import NetworkProblem
+from dqmq_env.registration import ENTRIES, OWN_PROBLEM
 
 IDS = [entry.id for entry in ENTRIES]
 # Few images and conditions, so that every id can be played through in a second.
@@ -167,6 +168,15 @@ def test_no_two_calls_share_memory(env: gym.Env[Any, Any]) -> None:
     for i, observation in enumerate(seen):
         assert data_equivalence(observation, kept[i], exact=True)
         assert not any(np.shares_memory(observation, other) for other in seen[i + 1 :])
+
+
+def test_an_environment_over_a_problem_of_ones_own(tiny_problem: NetworkProblem) -> None:
+    for actions in ("discrete", "continuous", "one-shot"):
+        env = gym.make(OWN_PROBLEM.id, problem=tiny_problem, actions=actions)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            check_env(env.unwrapped, skip_render_check=True)
+            sb3.check_env(env.unwrapped)
 
 
 def test_public_names_are_there() -> None:

@@ -80,7 +80,7 @@ def test_every_second_row_and_column_is_looked_at() -> None:
     assert statistics_bops((16,)) == 16 * 88
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 999),
     scale=st.sampled_from([1e-6, 1.0, 1e6]),

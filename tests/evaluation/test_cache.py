@@ -29,7 +29,7 @@ class Held:
         return [*self.tensors, None, "text"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     capacity=st.integers(0, 100),
     operations=st.lists(

@@ -299,7 +299,7 @@ def test_networks_are_walked_by_their_graph(quantize: Quantize, kind: type[nn.Mo
     assert isinstance(make_walker(make(quantize, kind)), GraphWalker)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 9999), batch=st.integers(1, 5))
 def test_walking_equals_the_plain_pass(
     resnet: QuantizedNetwork, tiny_input: Tensor, seed: int, batch: int

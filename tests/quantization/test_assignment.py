@@ -44,7 +44,7 @@ def test_it_cannot_be_changed() -> None:
         assignment["a"].weight = 8  # type: ignore[misc]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(bits=mappings, data=st.data())
 def test_equal_assignments_have_equal_hashes(
     bits: dict[str, tuple[int, int]], data: st.DataObject
@@ -63,7 +63,7 @@ def test_other_bits_are_another_assignment() -> None:
     assert assignment != "a"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(mappings)
 def test_json_round_trip(bits: dict[str, tuple[int, int]]) -> None:
     assignment = BitAssignment(bits)
@@ -100,7 +100,7 @@ def test_a_pickle_can_be_looked_up_in_another_process(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_damaged_json_is_refused(data: st.DataObject) -> None:
     text = BitAssignment({"conv1": (8, 8), "fc": (4, 2)}).to_json()

@@ -427,7 +427,7 @@ def test_forward_is_the_same_with_and_without_gradients(
 # The relaxed form.
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 999), sampled=st.booleans())
 def test_one_hot_probabilities_equal_the_hard_form(
     quantized: QuantizedNetwork, images: Tensor, seed: int, sampled: bool
@@ -442,7 +442,7 @@ def test_one_hot_probabilities_equal_the_hard_form(
     assert torch.equal(quantized(images, tracked).detach(), expected)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 999), sampled=st.booleans(), groups=st.sampled_from([2, 3, 6]))
 def test_each_group_equals_itself_alone_at_its_bits(
     quantized: QuantizedNetwork, images: Tensor, seed: int, sampled: bool, groups: int
@@ -468,7 +468,7 @@ def test_groups_at_the_same_bits_equal_one_group(
             assert torch.equal(quantized(images, bits), expected)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 999), groups=st.sampled_from([1, 2, 6]))
 def test_the_expectation_is_the_weighted_mean_of_outputs(
     quantized: QuantizedNetwork, seed: int, groups: int
@@ -551,7 +551,7 @@ def test_gradients_reach_probabilities_of_every_layer(
         assert bool((tracked.grad.abs().sum((1, 2)) > 0).all())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 999),
     groups=st.sampled_from([1, 2, 3, 6]),

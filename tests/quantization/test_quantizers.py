@@ -77,7 +77,7 @@ def test_activation_grid_refuses_a_zero_point_off_the_grid(zero: int) -> None:
         activation_grid(4, zero)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(grid=grids(), per_channel=st.booleans(), data=st.data())
 def test_values_are_the_nearest_of_the_grid(
     grid: Grid, per_channel: bool, data: st.DataObject
@@ -94,7 +94,7 @@ def test_values_are_the_nearest_of_the_grid(
     assert torch.allclose((result - x).abs(), distance, rtol=1e-4, atol=float(step.max()) * 1e-4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(grid=grids(), per_channel=st.booleans(), data=st.data())
 def test_error_is_at_most_half_a_step_inside_the_range(
     grid: Grid, per_channel: bool, data: st.DataObject
@@ -110,7 +110,7 @@ def test_error_is_at_most_half_a_step_inside_the_range(
     assert torch.allclose(result[x < low], low.expand_as(x)[x < low])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(grid=grids(), per_channel=st.booleans(), data=st.data())
 def test_quantising_twice_changes_nothing(
     grid: Grid, per_channel: bool, data: st.DataObject
@@ -120,7 +120,7 @@ def test_quantising_twice_changes_nothing(
     assert torch.equal(quantize(once, step, grid), once)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(grid=grids(), per_channel=st.booleans(), data=st.data())
 def test_codes_stand_for_the_quantised_values(
     grid: Grid, per_channel: bool, data: st.DataObject
@@ -162,7 +162,7 @@ def lsq_reference(
     return to_x, to_step
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(grid=grids(), per_channel=st.booleans(), seed=st.integers(0, 999))
 def test_learned_quantize_has_the_gradients_of_lsq(
     grid: Grid, per_channel: bool, seed: int
@@ -204,7 +204,7 @@ def test_learned_quantize_takes_a_scalar_step() -> None:
     assert step.grad.shape == ()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(grid=grids(), per_channel=st.booleans(), data=st.data())
 def test_forward_is_the_same_with_and_without_gradients(
     grid: Grid, per_channel: bool, data: st.DataObject
@@ -219,7 +219,7 @@ def test_forward_is_the_same_with_and_without_gradients(
     assert torch.equal(untracked, quantize(x, step, grid))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(bits=st.sampled_from(BITS), seed=st.integers(0, 999), shift=st.floats(-3, 3))
 def test_min_max_clips_nothing(bits: int, seed: int, shift: float) -> None:
     values = torch.randn(4, 50, generator=torch.Generator().manual_seed(seed)) + shift
@@ -236,7 +236,7 @@ def test_min_max_clips_nothing(bits: int, seed: int, shift: float) -> None:
     assert bool(clipped.all())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     bits=st.sampled_from(BITS),
     seed=st.integers(0, 999),
@@ -265,7 +265,7 @@ def test_learned_step_size_begins_as_lsq_does() -> None:
         assert LearnedStepSize()(values, grid).tolist() == pytest.approx(expected)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     bits=st.sampled_from(BITS),
     low=st.floats(-100, 100, width=32),

@@ -31,7 +31,7 @@ def all_totals(stub: Any, cost: Any) -> dict[tuple[int, ...], float]:
     }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(layers=layers, cost=st.sampled_from(COSTS), share=st.floats(0, 1), pin=st.booleans())
 def test_a_choice_is_feasible_where_some_completion_keeps_to_the_budget(
     make_stub: MakeStub, layers: list[tuple[int, int]], cost: Any, share: float, pin: bool
@@ -59,7 +59,7 @@ def test_a_choice_is_feasible_where_some_completion_keeps_to_the_budget(
                     assert found[k] == (least[bits] < budget)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(layers=layers, cost=st.sampled_from(COSTS), data=st.data())
 def test_slack_runs_from_zero_to_one(
     make_stub: MakeStub, layers: list[tuple[int, int]], cost: Any, data: st.DataObject
@@ -90,7 +90,7 @@ def test_slack_where_nothing_can_be_chosen(make_stub: MakeStub) -> None:
     assert ledger.slack(2, np.array([1.0])).tolist() == [1]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(layers=layers, cost=st.sampled_from(COSTS))
 def test_an_unreachable_budget_names_the_smallest_that_is_reachable(
     make_stub: MakeStub, layers: list[tuple[int, int]], cost: Any

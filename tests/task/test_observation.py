@@ -107,7 +107,7 @@ def test_after_the_last_decision_only_progress_is_left(make_stub: MakeStub) -> N
     assert features["quality.noise"] == 0.25
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     layers=st.lists(
         st.tuples(st.integers(1, 10**9), st.integers(1, 10**9)), min_size=1, max_size=4

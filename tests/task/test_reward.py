@@ -20,7 +20,7 @@ def outcome(*accuracies: float) -> Outcome:
     return Outcome(np.array(accuracies), np.zeros(len(accuracies)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(accuracy=unit, size=unit, bops=unit, weight=unit, cost=st.sampled_from(["size", "bops"]))
 def test_weighted_reward_is_its_formula(
     accuracy: float, size: float, bops: float, weight: float, cost: str

@@ -42,9 +42,7 @@ trees = st.recursive(
     ),
     max_leaves=10,
 )
-quick = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+quick = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def same(one: Any, other: Any) -> bool:

@@ -25,9 +25,7 @@ from dqmq_env.zoo.checkpoints import (
 from dqmq_env.zoo.resnet import CifarResNet
 
 RESNET20 = "resnet20-fashion-mnist"
-quick = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+quick = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
