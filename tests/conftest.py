@@ -74,7 +74,7 @@ def tiny_network(tiny_input: Tensor) -> nn.Module:
 def make_tiny_problem(
     tiny_network: nn.Module, tiny_data: ImageData
 ) -> Callable[..., NetworkProblem]:
-    """Makes a problem of 10 layers, 8 of them decided, and two batches of 20 images."""
+    """Makes a problem of 8 layers, 6 of them decided, and two batches of 20 images."""
 
     def make(bits: Sequence[int] = (2, 4, 8), **changes: object) -> NetworkProblem:
         settings: dict[str, object] = {

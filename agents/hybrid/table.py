@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -12,17 +13,21 @@ def print_table(evaluations: Sequence[Evaluation]) -> None:
     """Print accuracy per condition, a column for each network, and BOPs where they differ.
 
     BOPs are shares of those at 8 bits, in percent; a network whose BOPs are the same under each
-    condition has them in its heading.
+    condition has them in its heading, behind "at".
     """
-    table = Table(title="test split: accuracy in percent; BOPs in percent of those at 8 bits")
+    table = Table(
+        title="test split: accuracy in percent; BOPs in percent of those at 8 bits",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     table.add_column("condition", no_wrap=True)
     for evaluation in evaluations:
+        name = evaluation.name.replace("-", "\n")
+        headings = [f"{name}\nat {100 * evaluation.cost:.1f}"]
         if _follows(evaluation):
-            table.add_column(f"{evaluation.name}\naccuracy", justify="right")
-            table.add_column("\nBOPs", justify="right")
-        else:
-            heading = f"{evaluation.name}\nBOPs {100 * evaluation.cost:.1f}"
-            table.add_column(heading, justify="right")
+            headings = [f"{name}\naccuracy", f"{name}\nBOPs"]
+        for heading in headings:
+            table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     for number, row in enumerate(evaluations[0].rows):
         pairs = [(e, e.rows[number].accuracy, e.rows[number].cost) for e in evaluations]
         table.add_row(row.condition, *_cells(pairs))

@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from dqmq_env.envs.core import BatchedCore
 from dqmq_env.errors import ActionError, SettingError
 
 Indices = NDArray[np.int64]
@@ -32,6 +33,13 @@ class ActionForm(Protocol):
         """
         ...
 
+    def masks(self, core: BatchedCore) -> NDArray[np.bool_]:
+        """Which indices leave the budget reachable, as sb3-contrib's MaskablePPO expects it.
+
+        Shape (N, K), or (N, D * K) where a step takes all decisions.
+        """
+        ...
+
 
 class DiscreteActions:
     """An index into the candidates for the layer at hand: ``Discrete(K)``."""
@@ -44,6 +52,10 @@ class DiscreteActions:
         """See :class:`ActionForm`."""
         return _integers(actions, (count,), self._count)[:, None]
 
+    def masks(self, core: BatchedCore) -> NDArray[np.bool_]:
+        """See :class:`ActionForm`."""
+        return core.masks()
+
 
 class OneShotActions:
     """Indices for all decisions at once: ``MultiDiscrete([K] * D)``; an episode is one step."""
@@ -55,6 +67,10 @@ class OneShotActions:
     def indices(self, actions: object, count: int) -> Indices:
         """See :class:`ActionForm`."""
         return _integers(actions, (count, self._decisions), self._count)
+
+    def masks(self, core: BatchedCore) -> NDArray[np.bool_]:
+        """See :class:`ActionForm`."""
+        return core.masks_of_all()
 
 
 class ContinuousActions:
@@ -82,6 +98,10 @@ class ContinuousActions:
         bits = np.clip(np.rint((high - low + 1) * share + low - 0.5), low, high)
         distances = np.abs(self._candidates[None, :] - bits[:, None])
         return np.asarray(distances.argmin(1), np.int64)[:, None]
+
+    def masks(self, core: BatchedCore) -> NDArray[np.bool_]:
+        """See :class:`ActionForm`."""
+        return core.masks()
 
 
 _FORMS: dict[str, type[DiscreteActions] | type[OneShotActions] | type[ContinuousActions]] = {

@@ -143,10 +143,19 @@ class BatchedCore:
         return self._observe()
 
     def masks(self) -> NDArray[np.bool_]:
-        """Which actions leave the budget reachable, shape (N, K); all once nothing is left."""
-        if self._decision == self.decisions:
+        """Which indices leave the budget reachable, shape (N, K); all where nothing is decided."""
+        if not self.running:
             return np.ones((self.count, len(self.candidates)), np.bool_)
         return self._ledger.feasible(self._layer, self._spent)
+
+    def masks_of_all(self) -> NDArray[np.bool_]:
+        """The same for all decisions at once, shape (N, D * K).
+
+        An index is allowed where the lowest bits elsewhere keep to the budget; of several allowed
+        ones, later decisions may still have to be lowered.
+        """
+        rows = [self._ledger.feasible_alone(layer) for layer in self.observer.layers]
+        return np.tile(np.concatenate(rows), (self.count, 1))
 
     def decide(
         self, actions: NDArray[np.int64]

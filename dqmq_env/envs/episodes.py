@@ -33,7 +33,11 @@ def draw_episode(
     batch = options.pop("batch", batch)
     if options:
         raise SettingError(f"options: got {sorted(options)}, allowed are 'condition' and 'batch'")
-    if not isinstance(batch, int | np.integer) or not 0 <= batch < problem.batches:
+    if (
+        isinstance(batch, bool)
+        or not isinstance(batch, int | np.integer)
+        or not 0 <= batch < problem.batches
+    ):
         raise SettingError(
             f"options['batch']: got {batch!r}, allowed are 0 to {problem.batches - 1}"
         )

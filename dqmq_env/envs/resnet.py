@@ -13,13 +13,13 @@ class ResNetEnv(BitWidthEnv):
     ## Description
 
     The network is a ResNet of He et al. 2016 for small images (20 layers in ``DQMQ-ResNet-v0``, 8 in
-    ``DQMQ-ResNet8-v0``), trained in float on
-    Fashion-MNIST with images of mixed quality. An episode begins with a batch of ``search`` images
-    under one condition (a corruption and its severity, or ``clean``). Each step gives one layer its
-    bits, for weights and activations jointly, in forward order: the agent sees the quality of the
-    images and what the layers before made of them at the bits already chosen. The first and the
-    last layer have 8 bits and are not decided. After the last decision the network's accuracy on
-    the batch is measured. Weights are quantised after training, without fine-tuning.
+    ``DQMQ-ResNet8-v0``), trained in float on Fashion-MNIST with images of mixed quality. An episode
+    begins with a batch of ``search`` images under one condition (a corruption and its severity, or
+    ``clean``). Each step gives one layer its bits, for weights and activations jointly, in forward
+    order: the agent sees the quality of the images and what the layers before made of them at the
+    bits already chosen. The first and the last layer have 8 bits and are not decided. After the last
+    decision the network's accuracy on the batch is measured. Weights are quantised after training,
+    without fine-tuning.
 
     ## Action space
 
@@ -54,8 +54,8 @@ class ResNetEnv(BitWidthEnv):
 
     ``reset`` draws a condition from the mixture and a batch; ``options={"condition":
     "gaussian_noise/3", "batch": 2}`` fixes them. The episode terminates after the last decision (18
-    steps, 6 with 8 layers, 1 in the one-shot form) and is never truncated. ``info`` at the end holds the executed assignment, accuracy, loss,
-    costs and how many actions the budget lowered.
+    steps, 6 with 8 layers, 1 in the one-shot form) and is never truncated. ``info`` at the end holds
+    the executed assignment, accuracy, loss, costs and how many actions the budget lowered.
 
     ## Budget
 

@@ -119,8 +119,8 @@ class BitWidthEnv(gym.Env[Observation, Any]):
         return observations[0], float(rewards[0]), finished is not None, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which indices leave the budget reachable, for the decision at hand, shape (K,)."""
-        return np.asarray(self.core.masks()[0])
+        """Which indices leave the budget reachable, shape (K,); one-shot: (D * K,)."""
+        return np.asarray(self._form.masks(self.core)[0])
 
     def render(self) -> Any:
         """The bits decided so far, as text or as a picture (H, W, 3) of uint8.

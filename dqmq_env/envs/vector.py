@@ -25,7 +25,8 @@ class BitWidthVectorEnv(VectorEnv[Observations, Any, Any]):
     Sub-environment ``i`` of ``reset(seed=s)`` is the single environment of ``reset(seed=s + i)``,
     step by step. All episodes end together; the step that ends them begins the next ones
     (``SAME_STEP``): the last observations are in ``info["final_obs"]``, what is known of the ended
-    episodes in ``info["final_info"]``. Every ``info`` holds ``action_mask`` (N, K).
+    episodes in ``info["final_info"]``. Every ``info`` holds ``action_mask``, what :meth:`action_masks`
+    gives.
 
     Args:
         num_envs: N.
@@ -107,8 +108,8 @@ class BitWidthVectorEnv(VectorEnv[Observations, Any, Any]):
         return begun, rewards, every.copy(), truncated, info
 
     def action_masks(self) -> Flags:
-        """Which indices leave the budget reachable, for the decisions at hand, shape (N, K)."""
-        return self.core.masks()
+        """Which indices leave the budget reachable, shape (N, K); one-shot: (N, D * K)."""
+        return self._form.masks(self.core)
 
     def _begin(self, options: dict[str, Any] | None) -> tuple[Observations, dict[str, Any]]:
         drawn = [draw_episode(self.problem, rng, options) for rng in self._generators]
@@ -124,7 +125,7 @@ class BitWidthVectorEnv(VectorEnv[Observations, Any, Any]):
         return {
             "condition": conditions,
             "_condition": every,
-            "action_mask": self.core.masks(),
+            "action_mask": self.action_masks(),
             "_action_mask": every.copy(),
         }
 

@@ -43,7 +43,10 @@ class PauseCache(Generic[KeyType]):
 
     def put(self, key: KeyType, pause: Pause) -> None:
         """Keep a pause, and let go of the least recently used ones where space runs out."""
-        size = sum(tensor.untyped_storage().nbytes() for tensor in _tensors(pause.held()))
+        held = pause.held()
+        if held is None:
+            return
+        size = sum(tensor.untyped_storage().nbytes() for tensor in _tensors(held))
         if key in self._kept or size > self.capacity:
             return
         self._kept[key] = (pause, size)

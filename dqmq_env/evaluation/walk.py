@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -35,8 +36,8 @@ class Pause(Protocol):
         """The network's output, once the pass has ended."""
         ...
 
-    def held(self) -> Iterable[Any]:
-        """Everything that the pause keeps in memory, tensors among it."""
+    def held(self) -> Iterable[Any] | None:
+        """What the pause keeps in memory; ``None`` where nothing is gained by keeping it."""
         ...
 
 
@@ -185,18 +186,51 @@ def _into(node: Node, values: Mapping[Node, Any], held: set[int]) -> bool:
     return not isinstance(written, Tensor) or not held.isdisjoint(_storages([written]))
 
 
-@dataclass(frozen=True)
 class FullPassPause:
-    """The images and the bits of the layers met so far."""
+    """The images and the bits of the layers met so far; computed when it is looked at.
 
-    x: Tensor
-    bits: tuple[LayerBits, ...]
-    activation: Tensor | None
-    logits: Tensor | None
+    Args:
+        network: what is passed through.
+        x: normalised images.
+        bits: of the layers met so far.
+    """
 
-    def held(self) -> Iterable[Any]:
+    def __init__(
+        self, network: QuantizedNetwork, x: Tensor, bits: tuple[LayerBits, ...] = ()
+    ) -> None:
+        self._network, self._x, self._bits = network, x, bits
+
+    @property
+    def activation(self) -> Tensor | None:
         """See :class:`Pause`."""
-        return (self.x, self.activation, self.logits)
+        return self._reached[0]
+
+    @property
+    def logits(self) -> Tensor | None:
+        """See :class:`Pause`."""
+        return self._reached[1]
+
+    def held(self) -> None:
+        """See :class:`Pause`: a pass that goes on from here begins anew all the same."""
+        return
+
+    def after(self, bits: LayerBits) -> "FullPassPause":
+        """The pause one layer further on."""
+        return FullPassPause(self._network, self._x, (*self._bits, bits))
+
+    @cached_property
+    def _reached(self) -> tuple[Tensor | None, Tensor | None]:
+        def chooser(index: int, activation: Tensor) -> LayerChoice:
+            if index >= len(self._bits):
+                raise _Undecided(activation)
+            return self._bits[index]
+
+        try:
+            with torch.no_grad():
+                # a clone, because the network's code may write into its input
+                return None, self._network(self._x.clone(), chooser)
+        except _Undecided as stop:
+            return stop.activation, None
 
 
 class FullPassWalker:
@@ -207,25 +241,12 @@ class FullPassWalker:
 
     def start(self, x: Tensor) -> FullPassPause:
         """See :class:`Walker`."""
-        return self._run(x, ())
+        return FullPassPause(self._network, x)
 
     def advance(self, pause: Pause, bits: LayerBits) -> FullPassPause:
         """See :class:`Walker`."""
         assert isinstance(pause, FullPassPause)
-        return self._run(pause.x, (*pause.bits, bits))
-
-    @torch.no_grad()
-    def _run(self, x: Tensor, bits: tuple[LayerBits, ...]) -> FullPassPause:
-        def chooser(index: int, activation: Tensor) -> LayerChoice:
-            if index >= len(bits):
-                raise _Undecided(activation)
-            return bits[index]
-
-        try:
-            # a clone, because the network's code may write into its input
-            return FullPassPause(x, bits, None, self._network(x.clone(), chooser))
-        except _Undecided as stop:
-            return FullPassPause(x, bits, stop.activation, None)
+        return pause.after(bits)
 
 
 class _Undecided(Exception):  # noqa: N818 - not an error

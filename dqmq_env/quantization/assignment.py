@@ -2,7 +2,7 @@
 
 import json
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, SupportsIndex
 
@@ -34,7 +34,7 @@ class BitAssignment(Mapping[str, LayerBits]):
 
     __slots__ = ("_bits",)
 
-    def __init__(self, bits: Mapping[str, tuple[int, int]]) -> None:
+    def __init__(self, bits: Mapping[str, Sequence[int]]) -> None:
         self._bits = {name: _layer_bits(name, pair) for name, pair in bits.items()}
 
     @classmethod
@@ -116,6 +116,6 @@ def check_bits(bits: object, argument: str) -> int:
 
 
 def _layer_bits(name: str, pair: object) -> LayerBits:
-    if not isinstance(pair, tuple) or len(pair) != 2:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise AssignmentError(f"{name}: got {pair!r}, allowed is (weight bits, activation bits)")
     return LayerBits(check_bits(pair[0], name), check_bits(pair[1], name))

@@ -15,6 +15,7 @@ from dqmq_env.quantization.grid import FLOAT_BITS, Grid, activation_grid, weight
 from dqmq_env.quantization.quantizers import learned_quantize
 from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.step_size import StepSizeRule, zero_point
+from dqmq_env.threads import one_thread
 
 
 class QuantizedLayer(nn.Module):
@@ -103,7 +104,7 @@ class QuantizedLayer(nn.Module):
             return x
         position = self._position(bits)
         grid = self.activation_grid(position)
-        scale = 1 / math.sqrt(math.prod(self.spec.input_shape) * grid.reach)
+        scale = _gradient_scale(math.prod(self.spec.input_shape), grid)
         return learned_quantize(x, self.activation_log_step[position].exp(), grid, scale)
 
     def weight_grid(self, position: int) -> Grid:
@@ -115,6 +116,7 @@ class QuantizedLayer(nn.Module):
         return activation_grid(self.candidates[position], int(self.activation_zero[position]))
 
     @torch.no_grad()
+    @one_thread()
     def calibrate_weights(self, rule: StepSizeRule) -> None:
         """Set the weight step of every candidate from the weights."""
         channels = self.weight_log_step.shape[1]
@@ -124,6 +126,7 @@ class QuantizedLayer(nn.Module):
             self.weight_log_step[position] = steps.log()
 
     @torch.no_grad()
+    @one_thread()
     def calibrate_input(self, values: Tensor, rule: StepSizeRule) -> None:
         """Set range, zero point and step of every candidate from values that the layer receives."""
         row = values.reshape(1, -1)
@@ -185,7 +188,7 @@ class QuantizedLayer(nn.Module):
         weight = self.inner.weight
         grid = self.weight_grid(position)
         step = self.weight_log_step[position].exp().view(-1, *(1 for _ in weight.shape[1:]))
-        scale = 1 / math.sqrt(weight.numel() // step.numel() * grid.reach)
+        scale = _gradient_scale(weight.numel() // step.numel(), grid)
         return self._scaled(learned_quantize(weight, step, grid, scale))
 
     def _scaled(self, weight: Tensor) -> Tensor:
@@ -216,3 +219,8 @@ class QuantizedLayer(nn.Module):
                 f"{self.spec.name}: got the sample {sample.tolist()}, allowed is a position from "
                 f"0 to {count - 1} for each of {shape[0]} groups"
             )
+
+
+def _gradient_scale(count: int, grid: Grid) -> float:
+    """LSQ's scale of a step's gradient (Esser et al. 2020, section 2.2), for ``count`` values."""
+    return 1 / math.sqrt(count * max(grid.high, 1))

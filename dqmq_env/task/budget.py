@@ -67,6 +67,14 @@ class Ledger:
         feasible[:, 0] = True  # the lowest bits always do; rounding must not say otherwise
         return feasible
 
+    def feasible_alone(self, layer: int) -> NDArray[np.bool_]:
+        """Which candidates of a layer fit where all other layers take their lowest, shape (K,)."""
+        row = self._table[layer]
+        others = self._lowest_after[0] - row.min()
+        feasible = np.asarray(row + others <= self.budget.fraction + _ROUNDING)
+        feasible[0] = True
+        return feasible
+
     def slack(self, layer: int, spent: NDArray[np.float64]) -> NDArray[np.float64]:
         """How free the choices from ``layer`` on are, shape (N,), in [0, 1].
 

@@ -32,6 +32,7 @@ REPLAY = {"learning_starts": 32, "batch_size": 16}
         (TD3, "MlpPolicy", "continuous", REPLAY),
         (SAC, "MlpPolicy", "continuous", REPLAY),
         (MaskablePPO, "MlpPolicy", "discrete", ROLLOUT | {"batch_size": 32}),
+        (MaskablePPO, "MlpPolicy", "one-shot", ROLLOUT | {"batch_size": 32}),
         (RecurrentPPO, "MlpLstmPolicy", "discrete", ROLLOUT | {"batch_size": 32}),
         (QRDQN, "MlpPolicy", "discrete", REPLAY),
     ],

@@ -1,0 +1,75 @@
+"""The training script of the zoo, on a tiny data set in the files of Fashion-MNIST."""
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dqmq_env.zoo.train as script
+from dqmq_env.errors import CheckpointError, SettingError
+from dqmq_env.zoo.checkpoints import load_checkpoint
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> script.ZooTraining:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, count in (("train", 330), ("t10k", 40)):
+        pixels = rng.integers(0, 256, (count, 28, 28), np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        header = struct.pack(">IIII", 2051, count, 28, 28)
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+        header = struct.pack(">II", 2049, count)
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+    return script.ZooTraining(
+        architecture="resnet8",
+        data=folder,
+        epochs=2,
+        batch=64,
+        run=tmp_path / "run",
+        output=tmp_path / "whole",
+    )
+
+
+class InterruptedTrainingError(Exception):
+    pass
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(
+    settings: script.ZooTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = script.train(replace(settings, run=tmp_path / "other"))
+    original, calls = script._step, 0
+
+    def stop_in_the_second_epoch(*arguments: object) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 7:
+            raise InterruptedTrainingError
+        return original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(script, "_step", stop_in_the_second_epoch)
+    output = tmp_path / "resumed"
+    with pytest.raises(InterruptedTrainingError):
+        script.train(replace(settings, output=output))
+    assert not output.exists()
+    card = script.train(replace(settings, output=output))
+    assert card.sha256 == expected.sha256
+    assert card.accuracy == expected.accuracy
+    network, loaded = load_checkpoint("resnet8-fashion-mnist", output)
+    assert loaded == card
+    assert not network.training
+
+
+def test_other_settings_in_the_same_run_are_refused(settings: script.ZooTraining) -> None:
+    script.train(settings)
+    with pytest.raises(CheckpointError, match="other settings"):
+        script.train(replace(settings, seed=1))
+
+
+def test_an_unknown_architecture_names_those_there_are(settings: script.ZooTraining) -> None:
+    with pytest.raises(SettingError, match="mobilenetv2"):
+        script.train(replace(settings, architecture="vgg"))
