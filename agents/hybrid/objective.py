@@ -1,6 +1,6 @@
 """The hybrid target: task loss and quantisation cost, through the network into everything."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -72,6 +72,11 @@ class HybridObjective:
         self._numbers: dict[str, float] = {}
         self._bits = torch.zeros(0)
         self._corruptions: list[str] = []
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See :class:`~dqmq_env.training.objective.Objective`."""
+        return asdict(self.settings)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See :class:`~dqmq_env.training.objective.Objective`."""

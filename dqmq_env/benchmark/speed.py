@@ -116,19 +116,13 @@ class Suite:
 
     def episode(self) -> Row:
         """One episode with an assignment never seen before, against one float pass."""
-        options = {"condition": _CONDITION, "batch": 0}
-
-        def ours() -> None:
-            self.env.reset(options=options)
-            for action in self._random(1)[0]:
-                self.env.step(action)
 
         def reference() -> None:
             with torch.no_grad():
                 self.problem.quantized(self.x, self._float())
 
         what = f"an episode, {IMAGES} images, against a float pass of the folded network"
-        return compare(what, "<= 1.25", ours, reference, self.rounds)
+        return compare(what, "<= 1.25", self._play, reference, self.rounds)
 
     def independent(self) -> Row:
         """64 random assignments at once, against 64 plain passes."""
@@ -141,13 +135,6 @@ class Suite:
 
     def haq(self) -> Row:
         """Episodes a second, against a loop in HAQ's manner."""
-        options = {"condition": _CONDITION, "batch": 0}
-
-        def ours() -> None:
-            self.env.reset(options=options)
-            for action in self._random(1)[0]:
-                self.env.step(action)
-
         images, labels = self.problem.batch(PassKey("search", self.condition, 0))
 
         def reference() -> None:
@@ -155,7 +142,7 @@ class Suite:
             haq_style_episode(self.problem, images, labels, bits)
 
         return compare(
-            "episodes a second against a HAQ-style loop", ">= 5", ours, reference, self.rounds
+            "episodes a second against a HAQ-style loop", ">= 5", self._play, reference, self.rounds
         )
 
     def ppo(self) -> Row:
@@ -203,6 +190,12 @@ class Suite:
                     self.problem.quantized(self.x, assignment)
 
         return compare(what, bar, ours, reference, max(1, self.rounds // 4))
+
+    def _play(self) -> None:
+        """One episode with random bits."""
+        self.env.reset(options={"condition": _CONDITION, "batch": 0})
+        for action in self._random(1)[0]:
+            self.env.step(action)
 
     def _random(self, count: int) -> np.ndarray:
         return self.rng.integers(len(self.widths), size=(count, self.decisions))

@@ -158,7 +158,12 @@ class Trainer:
 
     @property
     def _identity(self) -> dict[str, Any]:
-        return {**asdict(self.schedule), "mixture": self.problem.mixture.to_dict()}
+        return {
+            "schedule": asdict(self.schedule),
+            "mixture": self.problem.mixture.to_dict(),
+            "candidates": self.network.candidates,
+            "objective": self.objective.identity,
+        }
 
     def _save(self) -> None:
         if self.folder is None:

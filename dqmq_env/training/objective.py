@@ -20,6 +20,11 @@ class Objective(Protocol):
 
     group: int
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run must have in common with one that it resumes, as JSON scalars."""
+        ...
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimiser beside the network's own, each with its ``lr``."""
         ...
@@ -66,6 +71,11 @@ class StaticObjective:
         self.assignment = assignment
         self.group = 1
         self._loss = float("nan")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See :class:`Objective`."""
+        return {"assignment": self.assignment.to_json()}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See :class:`Objective`."""

@@ -53,6 +53,20 @@ def test_another_schedule_is_refused(tiny_problem: NetworkProblem, tmp_path: Pat
         trainer(tiny_problem, tmp_path, other)[0].run()
 
 
+def test_another_assignment_or_budget_is_refused(
+    tiny_problem: NetworkProblem, tmp_path: Path
+) -> None:
+    trainer(tiny_problem, tmp_path / "static")[0].run()
+    network = tiny_problem.trainable()
+    objective = StaticObjective(network.uniform(8))
+    with pytest.raises(CheckpointError, match="other settings"):
+        Trainer(tiny_problem, network, objective, SCHEDULE, tmp_path / "static").run()
+    env, folder = BitWidthEnv(tiny_problem), tmp_path / "hybrid"
+    HybridAgent(env, HybridSettings(budget=0.3), SCHEDULE, folder, "cpu").learn()
+    with pytest.raises(CheckpointError, match="other settings"):
+        HybridAgent(env, HybridSettings(budget=0.4), SCHEDULE, folder, "cpu").learn()
+
+
 def test_a_damaged_state_is_refused(tiny_problem: NetworkProblem, tmp_path: Path) -> None:
     trainer(tiny_problem, tmp_path)[0].run()
     path = tmp_path / "state.dqmq"
