@@ -75,7 +75,7 @@ class ResNetEnv(BitWidthEnv):
 
         Args:
             actions: ``discrete``, ``continuous`` or ``one-shot``; the id sets it.
-            render_mode: ``None``, ``"rgb_array"`` or ``"ansi"``.
+            render_mode: ``None``, ``"human"``, ``"rgb_array"`` or ``"ansi"``.
             setting: see :class:`~dqmq_env.envs.zoo.ZooSetting`.
 
         Raises:

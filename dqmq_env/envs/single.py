@@ -10,6 +10,7 @@ from dqmq_env.envs.actions import action_form
 from dqmq_env.envs.core import BatchedCore, Task
 from dqmq_env.envs.episodes import draw_episode, finished_info
 from dqmq_env.envs.render import Frame, draw_rgb, draw_text
+from dqmq_env.envs.window import Window
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.protocol import Problem
 
@@ -49,7 +50,7 @@ class BitWidthEnv(gym.Env[Observation, Any]):
     The episode terminates after the last decision and is never truncated.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
+    metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 4}
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class BitWidthEnv(gym.Env[Observation, Any]):
             problem: the network, its images, its candidate bits.
             task: reward and budget.
             actions: ``discrete``, ``continuous`` or ``one-shot``.
-            render_mode: ``None``, ``"rgb_array"`` or ``"ansi"``.
+            render_mode: ``None``, ``"human"``, ``"rgb_array"`` or ``"ansi"``.
 
         Raises:
             SettingError: an unknown form of actions or render mode.
@@ -79,6 +80,7 @@ class BitWidthEnv(gym.Env[Observation, Any]):
         self.observation_space = self.core.observation_space
         self.action_space = self._form.space
         self._accuracy: float | None = None
+        self._window = Window("dqmq_env")
 
     @property
     def problem(self) -> Problem:
@@ -102,6 +104,8 @@ class BitWidthEnv(gym.Env[Observation, Any]):
         condition, batch = draw_episode(self.problem, self.np_random, options)
         self._accuracy = None
         observation = self.core.reset([condition], [batch])[0]
+        if self.render_mode == "human":
+            self.render()
         return observation, {"condition": str(condition), "batch": batch}
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -116,6 +120,8 @@ class BitWidthEnv(gym.Env[Observation, Any]):
         if finished is not None:
             info |= finished_info(finished, 0)
             self._accuracy = info["accuracy"]
+        if self.render_mode == "human":
+            self.render()
         return observations[0], float(rewards[0]), finished is not None, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -123,19 +129,32 @@ class BitWidthEnv(gym.Env[Observation, Any]):
         return np.asarray(self._form.masks(self.core)[0])
 
     def render(self) -> Any:
-        """The bits decided so far, as text or as a picture (H, W, 3) of uint8.
+        """The bits decided so far, as text, as a picture (H, W, 3) of uint8, or in a window.
 
         Raises:
             RuntimeError: the environment was made without a render mode, or not reset yet.
         """
         if self.render_mode is None:
-            raise RuntimeError(
-                "render: make the environment with render_mode='rgb_array' or 'ansi'"
-            )
+            modes = self.metadata["render_modes"]
+            raise RuntimeError(f"render: make the environment with a render_mode of {modes}")
         if not self.core.conditions:
             raise RuntimeError("render: call reset first")
         frame = self._frame()
-        return draw_text(frame) if self.render_mode == "ansi" else draw_rgb(frame)
+        if self.render_mode == "ansi":
+            return draw_text(frame)
+        picture = draw_rgb(frame)
+        if self.render_mode == "rgb_array":
+            return picture
+        self._window.show(picture)
+        return None
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        self._window.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the window, which is opened again by the next rendering."""
+        return {**self.__dict__, "_window": Window("dqmq_env")}
 
     def _frame(self) -> Frame:
         budget = self.core.task.budget

@@ -160,7 +160,7 @@ def test_it_can_be_pickled_fresh_and_midway(shipped: Any) -> None:
         ({"data": "/nowhere"}, DQMQError, "root: found no"),
         ({"colour": 1}, SettingError, "colour"),
         ({"actions": "spoken"}, SettingError, "spoken"),
-        ({"render_mode": "human"}, Exception, "human"),
+        ({"render_mode": "movie"}, Exception, "movie"),
     ],
 )
 def test_wrong_settings_are_refused_when_it_is_made(
@@ -384,5 +384,5 @@ def test_rendering_needs_a_mode_and_a_reset(tiny_problem: NetworkProblem) -> Non
         silent.render()
     with pytest.raises(RuntimeError, match="reset"):
         BitWidthEnv(tiny_problem, render_mode="ansi").render()
-    with pytest.raises(SettingError, match="render_mode: got 'human'"):
-        BitWidthEnv(tiny_problem, render_mode="human")
+    with pytest.raises(SettingError, match="render_mode: got 'movie'"):
+        BitWidthEnv(tiny_problem, render_mode="movie")
