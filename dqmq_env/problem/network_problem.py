@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dqmq_env.costs import Bops, Cost, Size, fraction
-from dqmq_env.data import ImageData, ImageSplit
+from dqmq_env.data import ImageData
 from dqmq_env.data.arrays import Images, as_split, make_image_data
 from dqmq_env.errors import DataError, NetworkError, SettingError
 from dqmq_env.evaluation.accuracy import judge
 from dqmq_env.evaluation.cache import PauseCache
 from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.evaluation.walk import Pause, Walker, make_walker
+from dqmq_env.problem.checks import check_copy, check_network, within
 from dqmq_env.problem.network_rollout import NetworkRollout
 from dqmq_env.problem.pass_key import PassKey
 from dqmq_env.problem.protocol import Outcome
@@ -26,14 +27,11 @@ from dqmq_env.quality.conditioned import ConditionedImages
 from dqmq_env.quality.mixture import DEFAULT_MIXTURE, Conditions, as_mixture
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.quantization.folding import fold_batch_norm
-from dqmq_env.quantization.grid import FLOAT_BITS
 from dqmq_env.quantization.network import QuantizedNetwork, candidate_bits
 from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.tracing import trace_layers
 
 COSTS: tuple[Cost, ...] = (Size(), Bops())
-
-_DEFAULT_IMAGES = 250
 
 
 class NetworkProblem:
@@ -102,14 +100,14 @@ class NetworkProblem:
             raise DataError("train: got no images, allowed are 1 and more")
         self.network = network
         self.normalize = Normalize(mean, std)
-        count = _check_network(network, fitted, self.normalize)
+        count = check_network(network, fitted, self.normalize)
         if classes is None:
             classes = [str(number) for number in range(count)]
         elif len(classes) != count:
             raise NetworkError(f"network: it gives {count} logits, allowed are {len(classes)}")
         self.data = data = make_image_data(name, fitted, search, test, mean, std, classes)
-        self.batch_size = _within("batch_size", batch_size, len(data.search))
-        number = _within("calibration_images", calibration_images, len(data.train))
+        self.batch_size = within("batch_size", batch_size, len(data.search))
+        number = within("calibration_images", calibration_images, len(data.train))
         self.mixture = mixture = as_mixture(conditions)
         self.seed = seed
         self.search = ConditionedImages(data.search, seed)
@@ -122,7 +120,7 @@ class NetworkProblem:
         self.quantized = QuantizedNetwork(fold_batch_norm(network), self._specs, self._candidates)
         self.quantized.to(memory_format=torch.channels_last)
         self.quantized.calibrate(x)
-        _check_copy(self.quantized, network, x[:2])
+        check_copy(self.quantized, network, x[:2])
         self._walker: Walker | None = None
         self._cache: PauseCache[PassKey] = PauseCache(cache_bytes)
 
@@ -267,51 +265,3 @@ class NetworkProblem:
         """Leave out what is made again when it is needed: the walker and the passes at hand."""
         empty: PauseCache[PassKey] = PauseCache(self._cache.capacity)
         return {**self.__dict__, "_walker": None, "_cache": empty}
-
-
-@torch.no_grad()
-def _check_network(network: nn.Module, images: ImageSplit, normalize: Normalize) -> int:
-    """Make sure that a network maps images to logits; return the number of its classes."""
-    if network.training:
-        raise NetworkError("network: it is in train mode, allowed is eval mode (network.eval())")
-    for name, value in network.state_dict().items():
-        if not bool(torch.isfinite(value).all()):
-            raise NetworkError(f"network: {name} holds NaN or infinity")
-    channels = images.images.shape[1]
-    if channels != normalize.mean.numel():
-        raise DataError(
-            f"mean: got {normalize.mean.numel()} values, allowed is one for each of the {channels} "
-            "channels"
-        )
-    x = normalize(images.images[:2])
-    try:
-        logits = network(x.clone())
-    except (RuntimeError, ValueError, TypeError, LookupError) as error:
-        shape = tuple(x.shape[1:])
-        raise NetworkError(f"network: it fails on images of shape {shape}: {error}") from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
-        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise NetworkError(f"network: its output is {given}, allowed is ({len(x)}, classes)")
-    return logits.shape[1]
-
-
-def _within(argument: str, value: int | None, most: int) -> int:
-    """The value, or what it is by default, if it lies in 1 to ``most``."""
-    if value is None:
-        value = min(_DEFAULT_IMAGES, most)
-    if not 1 <= value <= most:
-        raise DataError(f"{argument}: got {value}, allowed are 1 to {most}")
-    return value
-
-
-@torch.no_grad()
-def _check_copy(quantized: QuantizedNetwork, network: nn.Module, x: Tensor) -> None:
-    """Compare at float bits, where nothing but the rounding of floats may differ."""
-    floats = BitAssignment.uniform([spec.name for spec in quantized.specs], FLOAT_BITS)
-    expected, logits = network(x.clone()), quantized(x.clone(), floats)
-    if not torch.allclose(logits, expected, rtol=0, atol=1e-3 * float(expected.abs().max())):
-        raise NetworkError(
-            "network: it gives other logits with its layers exchanged, even at float bits; a class "
-            "derived from Conv2d or Linear must keep its forward, and the output of a module that "
-            "works in place must be used"
-        )
