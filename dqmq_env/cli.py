@@ -5,11 +5,11 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
 
 import tyro
 
-from dqmq_env.errors import DQMQError
+from dqmq_env.errors import DQMQError, SettingError
+from dqmq_env.program import one_line_errors
 from dqmq_env.version import __version__
 
 USAGE = """usage: dqmq COMMAND [OPTIONS]
@@ -63,18 +63,11 @@ def main(arguments: list[str] | None = None) -> None:
     if words[0] == "--version":
         print(__version__)
         return
-    command = _COMMANDS.get(words[0])
-    if command is None:
-        _fail(f"unknown command {words[0]!r}, allowed are {', '.join(_COMMANDS)}")
-    try:
+    with one_line_errors("dqmq"):
+        command = _COMMANDS.get(words[0])
+        if command is None:
+            raise SettingError(f"unknown command {words[0]!r}, allowed are {', '.join(_COMMANDS)}")
         command(words[1:])
-    except DQMQError as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> NoReturn:
-    print(f"dqmq: {message}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def _train(words: list[str]) -> None:
@@ -86,14 +79,14 @@ def _demo(words: list[str]) -> None:
 
 
 def _envs(words: list[str]) -> None:
-    from dqmq_env.registration import ENTRIES, OWN_PROBLEM
+    from dqmq_env.registration import ALL_ENTRIES
 
     def envs() -> None:
         """List the ids of the suite; each page of the documentation is the class docstring."""
-        for entry in (*ENTRIES, OWN_PROBLEM):
+        for entry in ALL_ENTRIES:
             module, _, name = entry.entry_point.partition(":")
             page = getattr(import_module(module), name).__doc__ or ""
-            print(f"{entry.id:28s} {page.splitlines()[0]}")
+            print(f"{entry.id:30s} {page.splitlines()[0]}")
 
     tyro.cli(envs, args=words, prog="dqmq envs")
 

@@ -5,12 +5,13 @@
 
 import inspect
 import sys
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
-from dqmq_env.envs.zoo import ZooSetting
+from dqmq_env.envs.settings import Setting, SettingEnv
 from dqmq_env.files import atomic_write_text
-from dqmq_env.registration import ENTRIES, OWN_PROBLEM, Entry
+from dqmq_env.registration import ALL_ENTRIES, Entry
 
 
 def page(entry: Entry) -> str:
@@ -19,18 +20,29 @@ def page(entry: Entry) -> str:
     cls = getattr(import_module(module), name)
     description = inspect.getdoc(cls) or ""
     arguments = _arguments(cls.__init__)
-    if "setting" in arguments:
+    if issubclass(cls, SettingEnv):
         del arguments["setting"]
-        arguments |= _arguments(ZooSetting)
+        arguments |= _setting_arguments(cls.setting_type, entry)
     bullets = "\n".join(f"* `{name}`: {meaning}" for name, meaning in arguments.items())
     defaults = ", ".join(f"`{key}={value!r}`" for key, value in entry.kwargs.items())
     made = f"Registered with {defaults}.\n\n" if defaults else ""
-    given = ", problem=problem" if entry is OWN_PROBLEM else ""
+    given = "".join(f", {key}={code}" for key, code in entry.needs.items())
     example = f'import gymnasium as gym\n\nenv = gym.make("dqmq_env:{entry.id}"{given})'
     return (
         f"# {entry.id}\n\n~~~python\n{example}\n~~~\n\n"
         f"{description}\n\n## Arguments\n\n{made}{bullets}\n"
     ).replace("``", "`")
+
+
+def _setting_arguments(setting_type: type[Setting], entry: Entry) -> dict[str, str]:
+    """Name and default of each field, and its meaning: those of the class itself come first."""
+    defaults = {field.name: field.default for field in fields(setting_type)} | dict(entry.kwargs)
+    parts = [_arguments(cls) for cls in setting_type.__mro__ if issubclass(cls, Setting)]
+    return {
+        name if name in entry.needs else f"{name}={defaults[name]!r}": meaning
+        for part in parts
+        for name, meaning in part.items()
+    }
 
 
 def _arguments(documented: object) -> dict[str, str]:
@@ -51,7 +63,7 @@ def _arguments(documented: object) -> dict[str, str]:
 def write_pages(folder: Path) -> None:
     """Write ``<id>.md`` for every id of the suite."""
     folder.mkdir(parents=True, exist_ok=True)
-    for entry in (*ENTRIES, OWN_PROBLEM):
+    for entry in ALL_ENTRIES:
         atomic_write_text(folder / f"{entry.id}.md", page(entry))
 
 

@@ -1,51 +1,91 @@
 """The ids of the suite: one flat list, string entry points, plain values."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from gymnasium.envs.registration import register
 
 
 class Entry(NamedTuple):
-    """An id, the classes behind it, and the keyword arguments that they are made with."""
+    """An id, the classes behind it, and the keyword arguments that they are made with.
+
+    Attributes:
+        id: as Gymnasium knows it.
+        entry_point: class of one episode.
+        vector_entry_point: class of many.
+        kwargs: what the id sets.
+        needs: argument that the user must give, to an example of it in code.
+    """
 
     id: str
     entry_point: str
     vector_entry_point: str
-    kwargs: dict[str, Any]
+    kwargs: Mapping[str, Any]
+    needs: Mapping[str, str]
 
 
-_FORMS = {"": "discrete", "-Continuous": "continuous", "-OneShot": "one-shot"}
-_NETWORKS = {
-    "DQMQ-ResNet": ("dqmq_env.envs.resnet", "ResNet", "resnet20-fashion-mnist"),
-    "DQMQ-ResNet8": ("dqmq_env.envs.resnet", "ResNet", "resnet8-fashion-mnist"),
-}
-
-ENTRIES = tuple(
-    Entry(
-        f"{name}{suffix}-v0",
-        f"{module}:{stem}Env",
-        f"{module}:{stem}VectorEnv",
-        {"checkpoint": checkpoint, "actions": actions},
+def _forms(
+    name: str, classes: str, kwargs: Mapping[str, Any], needs: Mapping[str, str]
+) -> tuple[Entry, ...]:
+    """The three forms of actions of a network; ``classes`` is ``module:Stem``."""
+    suffixes = {"": "discrete", "-Continuous": "continuous", "-OneShot": "one-shot"}
+    return tuple(
+        Entry(
+            f"{name}{suffix}-v0",
+            f"dqmq_env.envs.{classes}Env",
+            f"dqmq_env.envs.{classes}VectorEnv",
+            {**kwargs, "actions": actions},
+            needs,
+        )
+        for suffix, actions in suffixes.items()
     )
-    for name, (module, stem, checkpoint) in _NETWORKS.items()
-    for suffix, actions in _FORMS.items()
-)
 
 
-"""Ids of environments over shipped networks, which need no arguments."""
+_SHIPPED = {
+    "DQMQ-ResNet": ("resnet:ResNet", "resnet20-fashion-mnist"),
+    "DQMQ-ResNet8": ("resnet:ResNet", "resnet8-fashion-mnist"),
+    "DQMQ-MobileNetV2": ("mobilenet:MobileNetV2", "mobilenetv2-fashion-mnist"),
+}
+_TORCHVISION = {"DQMQ-ResNet18": "resnet18", "DQMQ-ResNet50": "resnet50"}
 
 OWN_PROBLEM = Entry(
-    "DQMQ-v0", "dqmq_env.envs.single:BitWidthEnv", "dqmq_env.envs.vector:BitWidthVectorEnv", {}
+    "DQMQ-v0",
+    "dqmq_env.envs.single:BitWidthEnv",
+    "dqmq_env.envs.vector:BitWidthVectorEnv",
+    {},
+    {"problem": "problem"},
 )
-"""The id of an environment over a problem that the user brings: ``problem=`` is its argument."""
+"""The id of an environment over a problem that the user brings."""
+
+ENTRIES = tuple(
+    entry
+    for name, (classes, checkpoint) in _SHIPPED.items()
+    for entry in _forms(name, classes, {"checkpoint": checkpoint}, {})
+)
+"""Ids of environments over shipped networks, which need no arguments."""
+
+TORCHVISION_ENTRIES = tuple(
+    entry
+    for name, architecture in _TORCHVISION.items()
+    for entry in _forms(
+        name,
+        "imagenet:TorchvisionResNet",
+        {"architecture": architecture},
+        {"data": '"imagenet"'},
+    )
+)
+"""Ids of environments over a torchvision network and a folder that the user brings."""
+
+ALL_ENTRIES = (*ENTRIES, *TORCHVISION_ENTRIES, OWN_PROBLEM)
+"""Every id of the suite."""
 
 
 def register_all() -> None:
     """Make every id known to Gymnasium."""
-    for entry in (*ENTRIES, OWN_PROBLEM):
+    for entry in ALL_ENTRIES:
         register(
             id=entry.id,
             entry_point=entry.entry_point,
             vector_entry_point=entry.vector_entry_point,
-            kwargs=entry.kwargs,
+            kwargs=dict(entry.kwargs),
         )

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from dqmq_env.data import ImageData, load_fashion_mnist
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.quality import Mixture
-from dqmq_env.quantization.network import QuantizedNetwork, candidate_bits
+from dqmq_env.quantization.candidates import candidate_bits
+from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.tracing import trace_layers
 from dqmq_env.zoo.resnet import CifarResNet
 

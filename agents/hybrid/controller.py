@@ -10,7 +10,6 @@ from dqmq_env.costs import Cost, layer_table, reference
 from dqmq_env.evaluation.statistic_table import statistics_bops
 from dqmq_env.evaluation.statistics import activation_statistics
 from dqmq_env.quality import descriptor_operations
-from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.choice import LayerChoice, RelaxedBits
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.spec import LayerSpec
@@ -28,9 +27,9 @@ class Costing:
     """
 
     def __init__(self, cost: Cost, network: QuantizedNetwork, policy: BitPolicy) -> None:
-        specs, candidates = network.specs, network.candidates
+        specs, options = network.specs, network.options
         self.tables = [
-            torch.tensor(row, dtype=torch.float32) for row in layer_table(cost, specs, candidates)
+            torch.tensor(row, dtype=torch.float32) for row in layer_table(cost, specs, options)
         ]
         self.controller = 0.0
         if cost.name == "bops":
@@ -94,9 +93,9 @@ class Controller:
         """Bits of a layer for each group; see :data:`~dqmq_env.quantization.choice.Chooser`."""
         layer = self._layers[index]
         if index not in self._decisions:
-            (width,) = layer.candidates
-            self.bits[:, index] = width
-            return LayerBits(width, width)
+            (option,) = layer.options
+            self.bits[:, index] = option.weight
+            return option
         groups = len(self._quality)
         seen = activation_statistics(activation, layer.activation_range, groups)
         probabilities = self._policy.probabilities(

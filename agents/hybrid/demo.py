@@ -8,10 +8,9 @@ plot of accuracy against cost. An interrupted demonstration goes on when it is s
 
 import multiprocessing
 import os
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -20,10 +19,11 @@ import tyro
 
 from agents.hybrid.objective import HybridSettings
 from agents.hybrid.table import print_table
-from dqmq_env.errors import CheckpointError, DQMQError
 from dqmq_env.evaluation.report import Evaluation
+from dqmq_env.program import one_line_errors
 from dqmq_env.training.loop import Schedule
 from dqmq_env.training.progress import progress
+from dqmq_env.training.run_folder import claim_run_folder
 
 UNIFORM = (8, 4, 3, 2)
 _EVALUATION_STEPS = 9
@@ -209,30 +209,16 @@ training curves                .venv/bin/tensorboard --logdir {arguments.run}"""
     )
 
 
-def _claim(arguments: DemoArguments) -> None:
-    """Make sure that the folder holds no demonstration with other settings."""
-    from dqmq_env.files import atomic_write_text
-
-    path = arguments.run / "settings.txt"
-    text = f"{replace(arguments, run=Path(), processes=1)}\n"
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
-        raise CheckpointError(
-            f"--run: {arguments.run} holds a demonstration with other settings; choose another"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path, text)
-
-
 def main(words: list[str] | None = None) -> None:
     """Entry point of ``python -m agents.hybrid.demo`` and of ``dqmq demo``."""
     arguments = tyro.cli(DemoArguments, description=__doc__, args=words, prog="dqmq demo")
-    try:
-        _claim(arguments)
+    with one_line_errors("dqmq demo"):
+        settings = asdict(arguments)
+        for name in ("run", "processes"):
+            del settings[name]
+        claim_run_folder(arguments.run, settings)
         print(f"training the hybrid network and uniform {UNIFORM} bits, {arguments.images} images")
         report(arguments, train_all(arguments))
-    except DQMQError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
 
 
 if __name__ == "__main__":

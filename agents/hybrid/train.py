@@ -12,8 +12,6 @@ Examples:
   tensorboard --logdir runs                  # losses, multiplier, bits per layer and condition
 """
 
-import json
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -25,12 +23,12 @@ import dqmq_env  # noqa: F401 - registers the environments
 from agents.hybrid.agent import HybridAgent
 from agents.hybrid.objective import HybridSettings
 from agents.hybrid.table import print_table
-from dqmq_env.errors import CheckpointError, DQMQError
 from dqmq_env.evaluation.report import evaluate
-from dqmq_env.files import atomic_write_text
+from dqmq_env.program import one_line_errors
 from dqmq_env.quality import DEFAULT_CONDITIONS
 from dqmq_env.quality.conditioned import ConditionedImages
 from dqmq_env.training.loop import Schedule
+from dqmq_env.training.run_folder import claim_run_folder
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,10 @@ def train(arguments: TrainArguments) -> None:
     agent = HybridAgent(
         env, arguments.hybrid, arguments.schedule, arguments.run, device=arguments.device
     )
-    _claim(arguments)
+    settings = asdict(arguments)
+    for name in ("run", "device", "threads"):
+        del settings[name]
+    claim_run_folder(arguments.run, settings)
     agent.learn(progress_bar=True)
     agent.save(arguments.run / "agent.dqmq")
     layers = [spec.name for spec in agent.problem.layers]
@@ -91,21 +92,6 @@ def train(arguments: TrainArguments) -> None:
     print(f"curves      tensorboard --logdir {arguments.run}")
 
 
-def _claim(arguments: TrainArguments) -> None:
-    """Write the settings into the run's folder, or make sure that they are the ones there."""
-    path = arguments.run / "settings.json"
-    settings = asdict(arguments)
-    for name in ("run", "device", "threads"):
-        del settings[name]
-    text = json.dumps(settings, indent=2) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
-        raise CheckpointError(
-            f"--run: {arguments.run} holds a run with other settings; choose another folder"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path, text)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``python -m agents.hybrid.train`` and of ``dqmq train``."""
     parsed = tyro.cli(
@@ -115,11 +101,8 @@ def main(arguments: list[str] | None = None) -> None:
         prog="dqmq train",
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    try:
+    with one_line_errors("dqmq train"):
         train(parsed)
-    except (DQMQError, gym.error.Error) as error:
-        print(f"dqmq train: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from dqmq_env.training.progress import progress
 
 IMAGES = 512
 _CONDITION = "gaussian_noise/3"
+_MANY = 64
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,12 @@ class Row:
 
 
 def compare(
-    what: str, bar: str, ours: Callable[[], object], reference: Callable[[], object], rounds: int
+    what: str,
+    bar: str,
+    ours: Callable[[], object],
+    reference: Callable[[], object],
+    rounds: int,
+    times: float = 1.0,
 ) -> Row:
     """Time two things in turn.
 
@@ -68,11 +74,12 @@ def compare(
         ours: does our side once.
         reference: does the other side once.
         rounds: number of pairs of times; one more is made first, to warm up.
+        times: how many times the reference's work ours does.
     """
     faster, bound = bar.startswith(">"), float(bar.split()[1])
     quotients = []
     for number in range(rounds + 1):
-        own, other = _seconds(ours), _seconds(reference)
+        own, other = _seconds(ours) / times, _seconds(reference)
         if number:
             quotients.append(other / own if faster else own / other)
     low, ratio, high = np.quantile(quotients, [0.25, 0.5, 0.75])
@@ -106,7 +113,15 @@ class Suite:
 
     def rows(self) -> list[Row]:
         """All comparisons."""
-        parts = (self.episode, self.independent, self.agreeing, self.haq, self.ppo)
+        parts = (
+            self.episode,
+            self.independent,
+            self.agreeing,
+            self.haq_by_one,
+            self.haq_by_many,
+            self.ppo_on_images,
+            self.ppo_on_batches,
+        )
         done = []
         with progress(len(parts), "bench", "comparison") as bar:
             for part in parts:
@@ -133,35 +148,48 @@ class Suite:
         what = "64 assignments that agree on 90% of decisions against 64 plain passes"
         return self._many(what, "<= 0.35", 0.9)
 
-    def haq(self) -> Row:
-        """Episodes a second, against a loop in HAQ's manner."""
+    def haq_by_one(self) -> Row:
+        """Episodes a second of one environment, against a loop in HAQ's manner."""
+        what = "episodes a second against a HAQ-style loop: one environment, random bits"
+        return compare(what, ">= 5", self._play, self._haq, self.rounds)
+
+    def haq_by_many(self) -> Row:
+        """The same of 64 environments, as late in training, when a policy has settled."""
+        what = "the same: 64 environments that agree on 90% of decisions"
+        ours = self._play_many(0.9)
+        return compare(what, ">= 5", ours, self._haq, max(1, self.rounds // 4), times=_MANY)
+
+    def _haq(self) -> None:
+        """One episode of HAQ's loop with random bits."""
         images, labels = self.problem.batch(PassKey("search", self.condition, 0))
+        haq_style_episode(self.problem, images, labels, self._bits(self._random(1)[0]))
 
-        def reference() -> None:
-            bits = [8, *(self.widths[i] for i in self._random(1)[0]), 8]
-            haq_style_episode(self.problem, images, labels, bits)
+    def ppo_on_images(self) -> Row:
+        """PPO of Stable-Baselines3 with an image in each episode."""
+        return self._ppo(64, "an image", ZooSetting(granularity="image"))
 
-        return compare(
-            "episodes a second against a HAQ-style loop", ">= 5", self._play, reference, self.rounds
-        )
+    def ppo_on_batches(self) -> Row:
+        """PPO of Stable-Baselines3 with a batch in each episode."""
+        return self._ppo(16, "250 images", ZooSetting(batch_size=250))
 
-    def ppo(self) -> Row:
-        """PPO of Stable-Baselines3 over the adapter, against ``DummyVecEnv``."""
+    def _ppo(self, count: int, episode: str, setting: ZooSetting) -> Row:
+        """The adapter over the native vector class, against ``DummyVecEnv``."""
         from stable_baselines3 import PPO
         from stable_baselines3.common.vec_env import DummyVecEnv
 
-        count, steps = 16, self.decisions
-        small = ZooSetting(batch_size=250).problem()
+        problem = setting.problem()
+        steps = self.decisions
 
         def learn(env: Any) -> None:
-            PPO("MlpPolicy", env, n_steps=steps, batch_size=72, n_epochs=4, device="cpu").learn(
-                2 * count * steps
-            )
+            PPO(
+                "MlpPolicy", env, n_steps=steps, batch_size=4 * steps, n_epochs=4, device="cpu"
+            ).learn(2 * count * steps)
 
-        ours = VecEnvAdapter(BitWidthVectorEnv(count, small))
-        dummy = DummyVecEnv([lambda: BitWidthEnv(small) for _ in range(count)])
+        ours = VecEnvAdapter(BitWidthVectorEnv(count, problem))
+        dummy = DummyVecEnv([lambda: BitWidthEnv(problem) for _ in range(count)])
         return compare(
-            f"PPO, {count} environments: adapter over the vector class against DummyVecEnv",
+            f"PPO, {count} environments of {episode}: adapter over the vector class against "
+            "DummyVecEnv",
             ">= 3",
             lambda: learn(ours),
             lambda: learn(dummy),
@@ -169,27 +197,36 @@ class Suite:
         )
 
     def _many(self, what: str, bar: str, agreement: float) -> Row:
-        count = 64
-        vector = BitWidthVectorEnv(count, self.problem)
         names = [spec.name for spec in self.problem.layers]
 
-        def draw() -> np.ndarray:
-            rows = self._random(count)
-            keep = self.rng.random(rows.shape) < agreement
-            return np.where(keep, rows[0], rows)
-
-        def ours() -> None:
-            vector.core.reset([self.condition] * count, [0] * count)
-            vector.core.decide(draw())
-
         def reference() -> None:
-            for row in draw():
-                bits = [8, *(self.widths[index] for index in row), 8]
-                assignment = BitAssignment({n: (b, b) for n, b in zip(names, bits, strict=True)})
+            for row in self._draw(agreement):
+                pairs = {n: (b, b) for n, b in zip(names, self._bits(row), strict=True)}
                 with torch.no_grad():
-                    self.problem.quantized(self.x, assignment)
+                    self.problem.quantized(self.x, BitAssignment(pairs))
 
+        ours = self._play_many(agreement)
         return compare(what, bar, ours, reference, max(1, self.rounds // 4))
+
+    def _play_many(self, agreement: float) -> Callable[[], None]:
+        """Plays 64 episodes at once, over the same images."""
+        vector = BitWidthVectorEnv(_MANY, self.problem)
+
+        def play() -> None:
+            vector.core.reset([self.condition] * _MANY, [0] * _MANY)
+            vector.core.decide(self._draw(agreement))
+
+        return play
+
+    def _draw(self, agreement: float) -> np.ndarray:
+        """Random decisions, shape (64, D), each of them that of the first row so often."""
+        rows = self._random(_MANY)
+        keep = self.rng.random(rows.shape) < agreement
+        return np.where(keep, rows[0], rows)
+
+    def _bits(self, indices: np.ndarray) -> list[int]:
+        """Of all layers."""
+        return [8, *(self.widths[index] for index in indices), 8]
 
     def _play(self) -> None:
         """One episode with random bits."""

@@ -1,6 +1,7 @@
 """What an assignment costs; free of torch."""
 
 from dqmq_env.costs.cost import (
+    COSTS,
     Bops,
     Cost,
     Size,
@@ -11,4 +12,14 @@ from dqmq_env.costs.cost import (
     total,
 )
 
-__all__ = ["Bops", "Cost", "Size", "cost_by_name", "fraction", "layer_table", "reference", "total"]
+__all__ = [
+    "COSTS",
+    "Bops",
+    "Cost",
+    "Size",
+    "cost_by_name",
+    "fraction",
+    "layer_table",
+    "reference",
+    "total",
+]

@@ -53,7 +53,8 @@ class Bops:
         return float(spec.macs * bits.weight * bits.activation)
 
 
-_COSTS: dict[str, Cost] = {"size": Size(), "bops": Bops()}
+COSTS: tuple[Cost, ...] = (Size(), Bops())
+"""What every episode and every report states."""
 
 
 def cost_by_name(name: str) -> Cost:
@@ -62,9 +63,10 @@ def cost_by_name(name: str) -> Cost:
     Raises:
         SettingError: there is none.
     """
-    if name not in _COSTS:
-        raise SettingError(f"cost: got {name!r}, allowed are {sorted(_COSTS)}")
-    return _COSTS[name]
+    for cost in COSTS:
+        if cost.name == name:
+            return cost
+    raise SettingError(f"cost: got {name!r}, allowed are {[cost.name for cost in COSTS]}")
 
 
 def total(cost: Cost, specs: Sequence[LayerSpec], bits: Mapping[str, LayerBits]) -> float:
@@ -91,14 +93,10 @@ def fraction(cost: Cost, specs: Sequence[LayerSpec], bits: Mapping[str, LayerBit
 
 
 def layer_table(
-    cost: Cost, specs: Sequence[LayerSpec], candidates: Mapping[str, Sequence[int]]
+    cost: Cost, specs: Sequence[LayerSpec], options: Mapping[str, Sequence[LayerBits]]
 ) -> list[NDArray[np.float64]]:
-    """For each layer its cost at each candidate, as a fraction of the whole network's at 8 bits.
-
-    Weights and activations get the same bits.
-    """
+    """For each layer its cost at each of its options, as a fraction of the network's at 8 bits."""
     whole = reference(cost, specs)
     return [
-        np.array([cost.of(spec, LayerBits(b, b)) / whole for b in candidates[spec.name]])
-        for spec in specs
+        np.array([cost.of(spec, bits) / whole for bits in options[spec.name]]) for spec in specs
     ]

@@ -8,11 +8,19 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from dqmq_env.costs import Bops, Cost, Size, layer_table
+from dqmq_env.costs import COSTS, Bops
 from dqmq_env.problem.protocol import Outcome, Problem, Rollout
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quantization.assignment import BitAssignment, LayerBits
-from dqmq_env.task.budget import Budget, Ledger
+from dqmq_env.task.budget import Budget, Ledger, pair_tables
+from dqmq_env.task.decisions import (
+    ACTIVATION,
+    WEIGHT,
+    Decision,
+    DecisionScheme,
+    JointDecisions,
+    plan_of,
+)
 from dqmq_env.task.observation import Observer
 from dqmq_env.task.reward import NoPotential, Potential, Reward, WeightedReward
 
@@ -25,11 +33,13 @@ class Task:
         reward: judges finished episodes.
         budget: holds for every finished episode.
         potential: spreads the reward over the steps without changing returns.
+        decisions: whether a layer's weights and activations are decided jointly or in turn.
     """
 
     reward: Reward = field(default_factory=WeightedReward)
     budget: Budget = field(default_factory=lambda: Budget(Bops()))
     potential: Potential = field(default_factory=NoPotential)
+    decisions: DecisionScheme = field(default_factory=JointDecisions)
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class Finished:
 
 
 class BatchedCore:
-    """N episodes that decide the bits of the same layer at the same time.
+    """N episodes that take the same decision, each in its own way, at the same time.
 
     Args:
         problem: network, images and candidates.
@@ -66,20 +76,20 @@ class BatchedCore:
         self.problem = problem
         self.task = task
         self.count = count
-        self.observer = Observer(problem)
-        self._ledger = Ledger(problem, task.budget)
-        costs: tuple[Cost, ...] = (Size(), Bops())
-        self._cost_tables = {
-            cost.name: layer_table(cost, problem.layers, problem.candidates) for cost in costs
-        }
+        self.plan = plan_of(problem, task.decisions)
+        self.observer = Observer(problem, self.plan)
+        self._ledger = Ledger(problem, task.budget, self.plan)
+        self._cost_tables = {cost.name: pair_tables(cost, problem) for cost in COSTS}
         self._rollout: Rollout | None = None
         self._quality = np.zeros((count, 6), np.float32)
         self._conditions: tuple[Condition, ...] = ()
-        self._layer = 0
+        self._next = Decision(0, WEIGHT)
         self._decision = 0
         self._spent = np.zeros(count)
         self._begun = self._spent
-        self._bits: list[NDArray[np.int64]] = []
+        self._weight = np.zeros(count, np.int64)
+        self._bits: list[tuple[LayerBits, ...]] = []
+        self._previous = np.zeros(count, np.int64)
         self._lowered = np.zeros(count, np.int64)
 
     @property
@@ -91,12 +101,12 @@ class BatchedCore:
     @property
     def candidates(self) -> tuple[int, ...]:
         """The candidate bits that an action is an index into."""
-        return self.observer.layout.candidates
+        return self.plan.candidates
 
     @property
     def decisions(self) -> int:
         """Number of steps of an episode."""
-        return len(self.observer.layers)
+        return len(self.plan.decisions)
 
     @property
     def decision(self) -> int:
@@ -115,7 +125,7 @@ class BatchedCore:
 
     @property
     def spent(self) -> NDArray[np.float64]:
-        """The budgeted cost of the layers so far, as a fraction of the whole, shape (N,)."""
+        """What is settled so far of the budgeted cost, as a fraction of the whole, shape (N,)."""
         return self._spent.copy()
 
     @property
@@ -124,9 +134,9 @@ class BatchedCore:
         assert self._rollout is not None
         return self._rollout.images
 
-    def bits(self, episode: int) -> tuple[int | None, ...]:
+    def bits(self, episode: int) -> tuple[LayerBits | None, ...]:
         """Bits of every layer of an episode, in forward order, ``None`` where undecided."""
-        decided = [int(row[episode]) for row in self._bits]
+        decided = [row[episode] for row in self._bits]
         return tuple(decided) + (None,) * (len(self.problem.layers) - len(decided))
 
     def reset(self, conditions: Sequence[Condition], batches: Sequence[int]) -> NDArray[np.float32]:
@@ -134,11 +144,12 @@ class BatchedCore:
         self._rollout = self.problem.start(conditions, batches)
         self._conditions = tuple(conditions)
         self._quality = self._rollout.quality
-        self._layer = self._decision = 0
+        self._next, self._decision = Decision(0, WEIGHT), 0
         self._spent = np.zeros(self.count)
         self._bits = []
+        self._previous = np.zeros(self.count, np.int64)
         self._lowered = np.zeros(self.count, np.int64)
-        self._pass_pinned_layers()
+        self._pass_forced()
         self._begun = self._spent
         return self._observe()
 
@@ -146,15 +157,15 @@ class BatchedCore:
         """Which indices leave the budget reachable, shape (N, K); all where nothing is decided."""
         if not self.running:
             return np.ones((self.count, len(self.candidates)), np.bool_)
-        return self._ledger.feasible(self._layer, self._spent)
+        return self._ledger.feasible(self._next, self._spent, self._weight)
 
     def masks_of_all(self) -> NDArray[np.bool_]:
         """The same for all decisions at once, shape (N, D * K).
 
-        An index is allowed where the lowest bits elsewhere keep to the budget; of several allowed
-        ones, later decisions may still have to be lowered.
+        An index is allowed where the cheapest bits elsewhere keep to the budget; of several
+        allowed ones, later decisions may still have to be lowered.
         """
-        rows = [self._ledger.feasible_alone(layer) for layer in self.observer.layers]
+        rows = [self._ledger.feasible_alone(decision) for decision in self.plan.decisions]
         return np.tile(np.concatenate(rows), (self.count, 1))
 
     def decide(
@@ -185,64 +196,72 @@ class BatchedCore:
         return self._observe(), rewards + self.task.potential(self._begun) - before, finished
 
     def _decide(self, actions: NDArray[np.int64]) -> None:
-        feasible = self.masks()
-        at_or_below = feasible & (np.arange(feasible.shape[1])[None, :] <= actions[:, None])
-        executed = at_or_below.shape[1] - 1 - at_or_below[:, ::-1].argmax(1)
+        distance = np.abs(np.arange(len(self.candidates))[None, :] - actions[:, None])
+        # of two that are as near, the lower one comes first
+        executed = np.where(self.masks(), distance, len(self.candidates)).argmin(1)
         self._lowered += executed != actions
-        self._take(np.array(self.candidates)[executed], executed)
+        self._previous = np.array(self.candidates)[executed]
+        self._settle(executed)
         self._decision += 1
-        self._pass_pinned_layers()
+        self._pass_forced()
 
     def _finish(self) -> tuple[NDArray[np.float64], Finished]:
         assert self._rollout is not None
         outcome = self._rollout.outcome()
         names = [spec.name for spec in self.problem.layers]
-        widths = np.stack(self._bits, 1)
         assignments = tuple(
-            BitAssignment({n: (int(b), int(b)) for n, b in zip(names, row, strict=True)})
-            for row in widths
+            BitAssignment(dict(zip(names, bits, strict=True)))
+            for bits in zip(*self._bits, strict=True)
         )
-        costs = {name: self._total(table, widths) for name, table in self._cost_tables.items()}
+        costs = {name: self._total(table) for name, table in self._cost_tables.items()}
         rewards = self.task.reward(outcome, costs)
         return rewards, Finished(assignments, outcome, costs, self._lowered.copy())
 
-    def _total(
-        self, table: list[NDArray[np.float64]], widths: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
+    def _total(self, tables: list[NDArray[np.float64]]) -> NDArray[np.float64]:
         """The sum over layers, added one by one so that it does not depend on N to the last bit."""
         total = np.zeros(self.count)
-        for layer, spec in enumerate(self.problem.layers):
-            candidates = self.problem.candidates[spec.name]
-            total += table[layer][np.searchsorted(candidates, widths[:, layer])]
+        for spec, table, row in zip(self.problem.layers, tables, self._bits, strict=True):
+            weight, activation = np.array(row).T
+            total += table[
+                np.searchsorted(self.problem.candidates[spec.name], weight),
+                np.searchsorted(self.problem.activation_candidates[spec.name], activation),
+            ]
         return total
 
-    def _pass_pinned_layers(self) -> None:
-        """Compute the layers that leave no choice, up to the next that does, or the end."""
-        decided = self.observer.layers
-        following = decided[self._decision] if self._decision < len(decided) else None
-        end = len(self.problem.layers) if following is None else following
-        while self._layer < end:
-            (width,) = self.problem.candidates[self.problem.layers[self._layer].name]
-            self._take(np.full(self.count, width), np.zeros(self.count, np.int64))
+    def _pass_forced(self) -> None:
+        """Settle what leaves no choice, up to the next decision, or the end."""
+        decisions = self.plan.decisions
+        end = Decision(len(self.problem.layers), WEIGHT)
+        following = decisions[self._decision] if self._decision < len(decisions) else end
+        while self._next != following:
+            if self._next.part == WEIGHT:
+                self._settle(np.zeros(self.count, np.int64))
+            else:
+                self._settle(self.plan.allowed[self._next.layer][self._weight].argmax(1))
 
-    def _take(self, widths: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
+    def _settle(self, positions: NDArray[np.int64]) -> None:
+        """Give the weights or the activation at hand the bits at these positions."""
+        costs = self._ledger.costs(self._next, self._weight)
+        self._spent = self._spent + costs[np.arange(self.count), positions]
+        layer = self._next.layer
+        if self._next.part == WEIGHT:
+            self._weight = positions
+            self._next = Decision(layer, ACTIVATION)
+            return
         assert self._rollout is not None
-        self._rollout.choose([LayerBits(int(width), int(width)) for width in widths])
-        self._spent = self._spent + self._ledger.costs(self._layer)[positions]
-        self._bits.append(widths)
-        self._layer += 1
+        name = self.problem.layers[layer].name
+        weights = np.array(self.problem.candidates[name])[self._weight].tolist()
+        activations = np.array(self.problem.activation_candidates[name])[positions].tolist()
+        bits = tuple(map(LayerBits, weights, activations))
+        self._rollout.choose(bits)
+        self._bits.append(bits)
+        self._next = Decision(layer + 1, WEIGHT)
 
     def _observe(self) -> NDArray[np.float32]:
         assert self._rollout is not None
         over = self._decision == self.decisions
         activation = np.zeros((self.count, 4), np.float32) if over else self._rollout.activation()
-        previous = self._previous()
-        slack = self._ledger.slack(self._layer, self._spent)
+        slack = self._ledger.slack(self._next, self._spent, self._weight)
         return self.observer.observe(
-            self._decision, self._quality, activation, self._spent, slack, previous
+            self._decision, self._quality, activation, self._spent, slack, self._previous
         )
-
-    def _previous(self) -> NDArray[np.int64]:
-        if self._decision == 0:
-            return np.zeros(self.count, np.int64)
-        return self._bits[self.observer.layers[self._decision - 1]]

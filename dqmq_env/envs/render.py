@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dqmq_env.quantization.assignment import LayerBits
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -39,7 +41,8 @@ class Frame:
 
     Attributes:
         layers: names of all layers, in forward order.
-        bits: bits of each layer, 1 to ``max_bits``; None where they are not decided yet.
+        bits: of each layer's weights and activation, 1 to ``max_bits``; None where they are not
+            decided yet.
         condition: the condition of the batch, such as ``gaussian_noise/3``.
         cost_name: the word for the cost, such as ``bops``.
         cost_fraction: the cost so far, as a fraction of the whole network's at 8 bits.
@@ -54,7 +57,7 @@ class Frame:
     """
 
     layers: tuple[str, ...]
-    bits: tuple[int | None, ...]
+    bits: tuple[LayerBits | None, ...]
     condition: str
     cost_name: str
     cost_fraction: float
@@ -71,8 +74,9 @@ class Frame:
                 f"bits: got {len(self.bits)} for {len(self.layers)} layers, must be one for each"
             )
         for name, bits in zip(self.layers, self.bits, strict=True):
-            if bits is not None and not 1 <= bits <= self.max_bits:
-                raise ValueError(f"bits: got {bits} for {name}, must be 1 to {self.max_bits}")
+            if bits is not None and not all(1 <= width <= self.max_bits for width in bits):
+                got = tuple(bits)
+                raise ValueError(f"bits: got {got} for {name}, must be 1 to {self.max_bits}")
         if not 0 <= self.cost_fraction < math.inf:
             raise ValueError(f"cost_fraction: got {self.cost_fraction}, must be at least 0")
         if self.budget is not None and not 0 <= self.budget < math.inf:
@@ -94,21 +98,22 @@ class Frame:
 def draw_text(frame: Frame) -> str:
     """A picture of ``frame`` in plain characters, without colours or a line end at the end.
 
-    One row for each layer, ``█`` for each of its bits (``·`` where not decided yet), then the cost
-    on a scale of 40 cells for the cost at 8 bits. A ``│`` stands between two cells where the budget
+    One row for each layer, ``█`` for each bit of its weights (``·`` where not decided yet) and the
+    number of its bits, ``4/8`` where those of its activation are others, then the cost on a scale
+    of 40 cells for the cost at 8 bits. A ``│`` stands between two cells where the budget
     ends.
     """
     labels = ("condition", *frame.layers, frame.cost_name, "accuracy")
     width = max(map(len, labels))
-    digits = len(str(frame.max_bits))
+    digits = max(len(_bits_text(bits)) for bits in frame.bits)
 
     def row(label: str, content: str) -> str:
         return f"{label:<{width}}  {content}"
 
     rows = [row("condition", frame.condition), ""]
     for name, bits in zip(frame.layers, frame.bits, strict=True):
-        bar = "·" * frame.max_bits if bits is None else _blocks(bits, frame.max_bits)
-        rows.append(row(name, f"{bar}  {'?' if bits is None else bits:>{digits}}"))
+        bar = "·" * frame.max_bits if bits is None else _blocks(bits.weight, frame.max_bits)
+        rows.append(row(name, f"{bar}  {_bits_text(bits):>{digits}}"))
     scale = _blocks(_cells(frame.cost_fraction), _TEXT_CELLS)
     if frame.budget is not None:
         mark = _cells(frame.budget)
@@ -141,6 +146,13 @@ def draw_rgb(frame: Frame) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba(), np.uint8)[..., :3].copy()
 
 
+def _bits_text(bits: LayerBits | None) -> str:
+    if bits is None:
+        return "?"
+    same = bits.weight == bits.activation
+    return str(bits.weight) if same else f"{bits.weight}/{bits.activation}"
+
+
 def _blocks(filled: int, cells: int) -> str:
     return "█" * filled + "░" * (cells - filled)
 
@@ -160,7 +172,10 @@ def _accuracy_text(frame: Frame) -> str:
 
 
 def _draw_bars(axes: "Axes", frame: Frame) -> None:
-    """The bits of each layer as horizontal bars, the first layer on top."""
+    """The bits of each layer as horizontal bars, the first layer on top.
+
+    The upper half of a bar is about the weights, the lower one about the activation.
+    """
     from matplotlib import colormaps
 
     count = len(frame.layers)
@@ -181,12 +196,14 @@ def _draw_bars(axes: "Axes", frame: Frame) -> None:
         top, thickness = middle - 0.38 * height, 0.76 * height
         boxes.append((left, top, end - left, thickness, _TRACK))
         if bits is not None:
-            colour = colours(bits / frame.max_bits)
-            boxes.append((left, top, unit * bits, thickness, colour))
+            for half, width in enumerate(bits):
+                start = top + half * thickness / 2
+                colour = colours(width / frame.max_bits)
+                boxes.append((left, start, unit * width, thickness / 2, colour))
         if index % every == 0:
             ink = _FAINT_INK if bits is None else _INK
             _write(axes, _BARS_LEFT, middle, name, size, ink)
-            _write(axes, end + 8, middle, "?" if bits is None else str(bits), size, ink)
+            _write(axes, end + 8, middle, _bits_text(bits), size, ink)
     boxes += [
         (round(left + unit * mark) - 1, _BARS_TOP, 1, bottom - _BARS_TOP, "white")
         for mark in range(1, frame.max_bits)

@@ -1,13 +1,10 @@
 """``DQMQ-ResNet-v0``: the bits of a ResNet for images of the quality at hand."""
 
-from typing import Any
-
-from dqmq_env.envs.single import BitWidthEnv
-from dqmq_env.envs.vector import BitWidthVectorEnv
+from dqmq_env.envs.settings import SettingEnv, SettingVectorEnv
 from dqmq_env.envs.zoo import ZooSetting
 
 
-class ResNetEnv(BitWidthEnv):
+class ResNetEnv(SettingEnv):
     """Decide how many bits each layer of a trained ResNet gets, for images of the quality at hand.
 
     ## Description
@@ -21,6 +18,11 @@ class ResNetEnv(BitWidthEnv):
     decision the network's accuracy on the batch is measured. Weights are quantised after training,
     without fine-tuning.
 
+    Three arguments change what is decided about. ``decisions="separate"`` takes two steps a layer,
+    its weights and then the activation that it receives, as HAQ does. ``activation_bits=8`` fixes
+    the activations instead, so that only weights are decided. ``granularity="image"`` makes an
+    episode about a single image: quality and activations are its own, the accuracy is 0 or 1.
+
     ## Action space
 
     | id ends in | space | meaning |
@@ -31,7 +33,7 @@ class ResNetEnv(BitWidthEnv):
 
     ## Observation space
 
-    ``Box(0, 1, (30,), float32)``. All features lie in [0, 1].
+    ``Box(0, 1, (31,), float32)``. All features lie in [0, 1].
 
     | place | name | meaning |
     |---|---|---|
@@ -39,11 +41,12 @@ class ResNetEnv(BitWidthEnv):
     | 6-9 | ``activation.*`` | what the layer is about to receive: mean magnitude, root mean square, share of non-zeros, half the peak; all but the third as fractions of the largest magnitude in calibration |
     | 10-16 | ``layer.*`` | whether it is depthwise; in channels, out channels, stride, kernel side, weights, input height x width as fractions of the largest among the layers |
     | 17-18 | ``layer.size_share``, ``layer.bops_share`` | its share of the network's size and BOPs at uniform bits |
-    | 19-25 | ``error.*`` | root of the relative squared error of its weights at each candidate |
+    | 19-25 | ``error.*`` | root of the relative squared error, at each candidate, of what is decided: the weights, or the activation alone |
     | 26 | ``progress.index`` | decisions taken, as a fraction |
     | 27 | ``progress.spent`` | cost of the layers so far, as a fraction of the network's cost at 8 bits |
     | 28 | ``progress.slack`` | 0 where the budget leaves only the lowest bits, 1 where it leaves all |
     | 29 | ``progress.previous`` | bits of the previous decision over 8 |
+    | 30 | ``progress.activation`` | 1 where the decision is about the activation alone (``decisions="separate"``), else 0 |
 
     ## Reward
 
@@ -54,8 +57,9 @@ class ResNetEnv(BitWidthEnv):
 
     ``reset`` draws a condition from the mixture and a batch; ``options={"condition":
     "gaussian_noise/3", "batch": 2}`` fixes them. The episode terminates after the last decision (18
-    steps, 6 with 8 layers, 1 in the one-shot form) and is never truncated. ``info`` at the end holds
-    the executed assignment, accuracy, loss, costs and how many actions the budget lowered.
+    steps, 6 with 8 layers, twice as many with separate decisions, 1 in the one-shot form) and is
+    never truncated. ``info`` at the end holds the executed assignment, accuracy, loss, costs and how
+    many actions the budget lowered.
 
     ## Budget
 
@@ -68,36 +72,10 @@ class ResNetEnv(BitWidthEnv):
     * v0: first version.
     """
 
-    def __init__(
-        self, actions: str = "discrete", render_mode: str | None = None, **setting: Any
-    ) -> None:
-        """Load the network and calibrate its quantisers; about a second.
-
-        Args:
-            actions: ``discrete``, ``continuous`` or ``one-shot``; the id sets it.
-            render_mode: ``None``, ``"human"``, ``"rgb_array"`` or ``"ansi"``.
-            setting: see :class:`~dqmq_env.envs.zoo.ZooSetting`.
-
-        Raises:
-            SettingError: an unknown argument, or a value that is not allowed.
-        """
-        zoo = ZooSetting.of(setting)
-        super().__init__(zoo.problem(), zoo.task(), actions, render_mode)
+    setting_type = ZooSetting
 
 
-class ResNetVectorEnv(BitWidthVectorEnv):
+class ResNetVectorEnv(SettingVectorEnv):
     """Many episodes of ``ResNetEnv`` at once; those that agree so far share their computation."""
 
-    def __init__(self, num_envs: int = 1, actions: str = "discrete", **setting: Any) -> None:
-        """Load the network and calibrate its quantisers, once for all episodes.
-
-        Args:
-            num_envs: number of episodes.
-            actions: ``discrete``, ``continuous`` or ``one-shot``; the id sets it.
-            setting: see :class:`~dqmq_env.envs.zoo.ZooSetting`.
-
-        Raises:
-            SettingError: an unknown argument, or a value that is not allowed.
-        """
-        zoo = ZooSetting.of(setting)
-        super().__init__(num_envs, zoo.problem(), zoo.task(), actions)
+    setting_type = ZooSetting

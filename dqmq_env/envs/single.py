@@ -22,22 +22,23 @@ class BitWidthEnv(gym.Env[Observation, Any]):
 
     ## Description
 
-    An episode is about a batch of ``search`` images of a problem under one condition. Each step
-    gives one layer its bits, for weights and activations jointly, in forward order; layers with a
-    single candidate are passed by. After the last decision the accuracy on the batch is measured.
+    An episode is about a batch of ``search`` images of a problem, or about a single one, under one
+    condition. Each step gives one layer its bits, for weights and activations jointly, in forward
+    order; where the task has them decided in turn, each layer takes two steps. What has a single
+    candidate is passed by. After the last decision the accuracy on the batch is measured.
 
     ## Action space
 
-    With ``K`` candidates and ``D`` layers that leave a choice: ``Discrete(K)``, an index into the
+    With ``K`` candidates and ``D`` decisions: ``Discrete(K)``, an index into the
     candidates; with ``actions="continuous"`` ``Box(-1, 1, (1,))``, mapped to bits as HAQ does; with
     ``actions="one-shot"`` ``MultiDiscrete([K] * D)``, the whole assignment in one step.
 
     ## Observation space
 
-    ``Box(0, 1, (23 + K,), float32)``; ``env.unwrapped.core.observer.layout.names`` names every
+    ``Box(0, 1, (24 + K,), float32)``; ``env.unwrapped.core.observer.layout.names`` names every
     feature. In order: six of the quality of the images, four of the activation that the layer is
-    about to receive, nine of the layer, K relative errors of its weights at the candidates, four of
-    progress. The page of ``DQMQ-ResNet-v0`` explains each.
+    about to receive, nine of the layer, K relative errors of its weights (or of its activation, where
+    the decision is about that alone) at the candidates, five of progress. The page of ``DQMQ-ResNet-v0`` explains each.
 
     ## Reward
 

@@ -2,17 +2,26 @@
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
 from dqmq_env.errors import SettingError
-from dqmq_env.evaluation.walk import Pause
+
+
+class Holder(Protocol):
+    """A pass that waits for the bits of its next layer, or has ended."""
+
+    def held(self) -> Iterable[Any] | None:
+        """What it keeps in memory; ``None`` where nothing is gained by keeping it."""
+        ...
+
 
 KeyType = TypeVar("KeyType", bound=Hashable)
+PassType = TypeVar("PassType", bound=Holder)
 
 
-class PauseCache(Generic[KeyType]):
+class PauseCache(Generic[KeyType, PassType]):
     """Keeps the most recently used pauses whose tensors fit into ``capacity`` bytes.
 
     Tensors that several pauses hold are counted once for each, so that the bound holds in any case.
@@ -29,19 +38,19 @@ class PauseCache(Generic[KeyType]):
             raise SettingError(f"capacity: got {capacity}, allowed are 0 and more")
         self.capacity = capacity
         self.used = 0
-        self._kept: OrderedDict[KeyType, tuple[Pause, int]] = OrderedDict()
+        self._kept: OrderedDict[KeyType, tuple[PassType, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def get(self, key: KeyType) -> Pause | None:
+    def get(self, key: KeyType) -> PassType | None:
         """The pause of that key, which thereby becomes the most recent, or ``None``."""
         if key not in self._kept:
             return None
         self._kept.move_to_end(key)
         return self._kept[key][0]
 
-    def put(self, key: KeyType, pause: Pause) -> None:
+    def put(self, key: KeyType, pause: PassType) -> None:
         """Keep a pause, and let go of the least recently used ones where space runs out."""
         held = pause.held()
         if held is None:

@@ -1,5 +1,7 @@
 """A few pooled numbers of an activation: what a layer is about to receive."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -22,18 +24,37 @@ def activation_statistics(x: Tensor, reach: Tensor, groups: int = 1) -> Tensor:
     Returns:
         Shape (G, 4).
     """
+    return _features(_moments(x, groups), reach)
+
+
+def batch_statistics(parts: Sequence[Tensor], reach: Tensor) -> Tensor:
+    """The same for the one activation (N, ...) of a batch that lies in consecutive parts.
+
+    Returns:
+        Shape (4,).
+    """
+    moments = torch.stack([_moments(part, 1)[0] for part in parts])
+    counts = torch.tensor([float(part.numel()) for part in parts], device=moments.device)
+    shares = counts / counts.sum()
+    pooled = torch.cat([shares @ moments[:, :3], moments[:, 3:].amax(0)])
+    return _features(pooled[None], reach)[0]
+
+
+def _moments(x: Tensor, groups: int) -> Tensor:
+    """Mean magnitude, mean square, share of non-zeros, and peak of each group, shape (G, 4)."""
     if x.ndim == 4:
         x = x[:, :, ::SPACING, ::SPACING]
     rows = x.reshape(groups, -1)
     count = rows.shape[1]
     magnitudes = rows.abs()
     squares = torch.linalg.vecdot(rows, rows) / count
+    shares = magnitudes.detach().sign().mean(1)
+    return torch.stack((magnitudes.mean(1), squares, shares, magnitudes.amax(1)), 1)
+
+
+def _features(moments: Tensor, reach: Tensor) -> Tensor:
+    mean, square, share, peak = moments.unbind(1)
     # the gradient of a square root is infinite at zero
-    roots = torch.where(squares > 0, squares.clamp_min(1e-12).sqrt(), 0.0)
-    features = (
-        magnitudes.mean(1) / reach,
-        roots / reach,
-        rows.count_nonzero(1) / count,
-        magnitudes.amax(1) / (2 * reach),
-    )
+    root = torch.where(square > 0, square.clamp_min(1e-12).sqrt(), 0.0)
+    features = (mean / reach, root / reach, share, peak / (2 * reach))
     return torch.stack(features, 1).clamp(0, 1)

@@ -13,8 +13,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 from dqmq_env.errors import NetworkError
-from dqmq_env.quantization.assignment import LayerBits
-from dqmq_env.quantization.choice import LayerChoice
+from dqmq_env.quantization.choice import HardBits, LayerChoice
 from dqmq_env.quantization.graph import trace_graph, writes
 from dqmq_env.quantization.layer import QuantizedLayer
 from dqmq_env.quantization.network import QuantizedNetwork
@@ -48,7 +47,7 @@ class Walker(Protocol):
         """Go from normalised images (N, C, H, W) up to the first layer."""
         ...
 
-    def advance(self, pause: Pause, bits: LayerBits) -> Pause:
+    def advance(self, pause: Pause, bits: HardBits) -> Pause:
         """Compute the layer at ``bits`` and go on up to the next one."""
         ...
 
@@ -76,7 +75,7 @@ class GraphPause:
 
     position: int
     values: Mapping[Node, Any]
-    bits: Mapping[str, LayerBits]
+    bits: Mapping[str, HardBits]
     activation: Tensor | None
     logits: Tensor | None
 
@@ -110,7 +109,7 @@ class GraphWalker:
         return self._run(self._nodes.index(placeholder) + 1, {placeholder: x}, {}, None)
 
     @torch.no_grad()
-    def advance(self, pause: Pause, bits: LayerBits) -> GraphPause:
+    def advance(self, pause: Pause, bits: HardBits) -> GraphPause:
         """See :class:`Walker`."""
         assert isinstance(pause, GraphPause)
         return self._run(pause.position, dict(pause.values), dict(pause.bits), bits)
@@ -119,8 +118,8 @@ class GraphWalker:
         self,
         position: int,
         values: dict[Node, Any],
-        decided: dict[str, LayerBits],
-        bits: LayerBits | None,
+        decided: dict[str, HardBits],
+        bits: HardBits | None,
     ) -> GraphPause:
         held = _storages(values.values()) if self._writers else set()
         while True:
@@ -196,7 +195,7 @@ class FullPassPause:
     """
 
     def __init__(
-        self, network: QuantizedNetwork, x: Tensor, bits: tuple[LayerBits, ...] = ()
+        self, network: QuantizedNetwork, x: Tensor, bits: tuple[HardBits, ...] = ()
     ) -> None:
         self._network, self._x, self._bits = network, x, bits
 
@@ -214,7 +213,7 @@ class FullPassPause:
         """See :class:`Pause`: a pass that goes on from here begins anew all the same."""
         return
 
-    def after(self, bits: LayerBits) -> "FullPassPause":
+    def after(self, bits: HardBits) -> "FullPassPause":
         """The pause one layer further on."""
         return FullPassPause(self._network, self._x, (*self._bits, bits))
 
@@ -243,7 +242,7 @@ class FullPassWalker:
         """See :class:`Walker`."""
         return FullPassPause(self._network, x)
 
-    def advance(self, pause: Pause, bits: LayerBits) -> FullPassPause:
+    def advance(self, pause: Pause, bits: HardBits) -> FullPassPause:
         """See :class:`Walker`."""
         assert isinstance(pause, FullPassPause)
         return pause.after(bits)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,37 +10,46 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dqmq_env.costs import Bops, Cost, Size, fraction
+from dqmq_env.costs import COSTS, fraction
 from dqmq_env.data import ImageData
 from dqmq_env.data.arrays import Images, as_split, make_image_data
 from dqmq_env.errors import DataError, NetworkError, SettingError
 from dqmq_env.evaluation.accuracy import judge
+from dqmq_env.evaluation.batch_pass import BatchPass, BatchWalker, images_in_a_part
 from dqmq_env.evaluation.cache import PauseCache
 from dqmq_env.evaluation.normalize import Normalize
-from dqmq_env.evaluation.walk import Pause, Walker, make_walker
+from dqmq_env.evaluation.walk import make_walker
 from dqmq_env.problem.checks import check_copy, check_network, within
+from dqmq_env.problem.image_rollout import ImageRollout
 from dqmq_env.problem.network_rollout import NetworkRollout
 from dqmq_env.problem.pass_key import PassKey
-from dqmq_env.problem.protocol import Outcome
+from dqmq_env.problem.protocol import Outcome, Rollout
 from dqmq_env.quality.batches import MixedQualityBatches
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quality.conditioned import ConditionedImages
 from dqmq_env.quality.mixture import DEFAULT_MIXTURE, Conditions, as_mixture
 from dqmq_env.quantization.assignment import BitAssignment
+from dqmq_env.quantization.candidates import candidate_bits
 from dqmq_env.quantization.folding import fold_batch_norm
-from dqmq_env.quantization.network import QuantizedNetwork, candidate_bits
+from dqmq_env.quantization.integer_kernel import integers_are_fast, use_integer_kernels
+from dqmq_env.quantization.network import QuantizedNetwork
+from dqmq_env.quantization.post_training import DEFAULT_POST_TRAINING, PostTraining
 from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.tracing import trace_layers
 
-COSTS: tuple[Cost, ...] = (Size(), Bops())
+_ROLLOUTS: dict[str, type[NetworkRollout] | type[ImageRollout]] = {
+    "batch": NetworkRollout,
+    "image": ImageRollout,
+}
 
 
 class NetworkProblem:
     """A trained network, its images, and the bits that its layers may get.
 
-    Weights are quantised after training: batch normalisation is folded, weight steps are set per
-    channel and activation steps per layer by the least squared error on calibration images of mixed
-    quality from the ``train`` split.
+    Weights are quantised after training: batch normalisation is folded, and each layer, with a
+    weight step per channel and an activation step, is fitted to what it computes in float on
+    calibration images of mixed quality from the ``train`` split
+    (:class:`~dqmq_env.quantization.post_training.Reconstruction`).
 
     Args:
         network: any module in eval mode that maps normalised images to logits, with ``Conv2d`` or
@@ -54,6 +64,10 @@ class NetworkProblem:
         bits: candidate bits of every layer but the first and the last.
         first: bits of the first layer; ``None`` makes it one of the others.
         last: bits of the last layer; ``None`` makes it one of the others.
+        activation_bits: one width for all activations but those of the first and the last layer;
+            ``None`` lets them have the candidates of the weights.
+        granularity: ``batch`` for episodes about a batch of images, ``image`` for episodes about a
+            single one.
         conditions: those that occur, equally often, or a mapping of conditions to weights, or a
             :class:`~dqmq_env.quality.Mixture`.
         exclude: names of layers that stay in float.
@@ -61,6 +75,9 @@ class NetworkProblem:
             used.
         calibration_images: number of ``train`` images that steps are set from, at most 250 by
             default.
+        post_training: what makes the network ready for evaluation at every assignment, such as
+            :class:`~dqmq_env.quantization.post_training.StepSearch`; the network to be trained gets
+            its steps alone.
         seed: of calibration and of the noise of corruptions.
         cache_bytes: bound on the memory of recent passes, which those that begin like them share.
         classes: names of the classes; numbers when left out.
@@ -86,15 +103,20 @@ class NetworkProblem:
         bits: Sequence[int] = (2, 3, 4, 5, 6, 7, 8),
         first: int | None = 8,
         last: int | None = 8,
+        activation_bits: int | None = None,
+        granularity: str = "batch",
         conditions: Conditions = DEFAULT_MIXTURE,
         exclude: Collection[str] = (),
         batch_size: int | None = None,
         calibration_images: int | None = None,
+        post_training: PostTraining = DEFAULT_POST_TRAINING,
         seed: int = 0,
         cache_bytes: int = 2**27,
         classes: Sequence[str] | None = None,
         name: str = "own",
     ) -> None:
+        if granularity not in _ROLLOUTS:
+            raise SettingError(f"granularity: got {granularity!r}, allowed are {list(_ROLLOUTS)}")
         fitted = as_split(train, "train")
         if not len(fitted):
             raise DataError("train: got no images, allowed are 1 and more")
@@ -117,12 +139,16 @@ class NetworkProblem:
         x = self.normalize(self.calibration)
         self._specs = tuple(trace_layers(network, x[:1], exclude))
         self._candidates = candidate_bits(self._specs, bits, first, last)
-        self.quantized = QuantizedNetwork(fold_batch_norm(network), self._specs, self._candidates)
+        of_activations = bits if activation_bits is None else (activation_bits,)
+        self._activation_candidates = candidate_bits(self._specs, of_activations, first, last)
+        self.quantized = self._quantized_copy(fold_batch_norm(network))
         self.quantized.to(memory_format=torch.channels_last)
-        self.quantized.calibrate(x)
+        post_training(self.quantized, x)
         check_copy(self.quantized, network, x[:2])
-        self._walker: Walker | None = None
-        self._cache: PauseCache[PassKey] = PauseCache(cache_bytes)
+        if integers_are_fast():
+            use_integer_kernels(self.quantized)
+        self._episode = _ROLLOUTS[granularity]
+        self._cache: PauseCache[PassKey, BatchPass] = PauseCache(cache_bytes)
 
     @classmethod
     def over(cls, network: nn.Module, data: ImageData, **settings: Any) -> "NetworkProblem":
@@ -156,16 +182,26 @@ class NetworkProblem:
         return self._candidates
 
     @property
-    def batches(self) -> int:
+    def activation_candidates(self) -> Mapping[str, tuple[int, ...]]:
         """See :class:`~dqmq_env.problem.protocol.Problem`."""
-        return len(self.data.search) // self.batch_size
+        return self._activation_candidates
 
     @property
-    def walker(self) -> Walker:
+    def batches(self) -> int:
+        """See :class:`~dqmq_env.problem.protocol.Problem`."""
+        count = len(self.data.search)
+        return count if self._episode is ImageRollout else count // self.batch_size
+
+    @cached_property
+    def walker(self) -> BatchWalker:
         """Walks the quantised network layer by layer."""
-        if self._walker is None:
-            self._walker = make_walker(self.quantized)
-        return self._walker
+        return BatchWalker(make_walker(self.quantized), images_in_a_part(self._specs))
+
+    @cached_property
+    def image_walker(self) -> BatchWalker:
+        """The same in larger parts, which images of different bits share."""
+        widest = max(len(widths) for widths in self._candidates.values())
+        return BatchWalker(self.walker.walker, self.walker.part * widest)
 
     def uniform(self, bits: int) -> BitAssignment:
         """The assignment of ``bits`` to every layer that leaves a choice.
@@ -187,45 +223,83 @@ class NetworkProblem:
             ]
         return np.array(errors)
 
+    def activation_error(self, name: str) -> NDArray[np.float64]:
+        """See :class:`~dqmq_env.problem.protocol.Problem`."""
+        return self._activation_errors[name]
+
+    @cached_property
+    def _activation_errors(self) -> dict[str, NDArray[np.float64]]:
+        return self.quantized.activation_errors(self.normalize(self.calibration))
+
     def trainable(self) -> QuantizedNetwork:
         """A fresh quantised copy of the float network, with its batch norms, to be trained."""
-        network = QuantizedNetwork(self.network, self._specs, self._candidates)
+        network = self._quantized_copy(self.network)
         network.to(memory_format=torch.channels_last)
         network.calibrate(self.normalize(self.calibration))
         return network
 
-    def start(self, conditions: Sequence[Condition], batches: Sequence[int]) -> NetworkRollout:
+    def start(self, conditions: Sequence[Condition], batches: Sequence[int]) -> Rollout:
         """See :class:`~dqmq_env.problem.protocol.Problem`."""
-        return NetworkRollout(self, tuple(conditions), tuple(batches))
+        return self._episode(self, tuple(conditions), tuple(batches))
 
     def batch(self, key: PassKey) -> tuple[Tensor, Tensor]:
         """Images (uint8) and labels of the batch of a pass."""
-        images = self._split(key.split)
-        part = slice(key.batch * self.batch_size, (key.batch + 1) * self.batch_size)
+        images, part = self._split(key.split), self._slice(key)
         return images.under(key.condition)[part], images.split.labels[part]
 
-    def pause(self, key: PassKey) -> Pause:
-        """The pass up to ``key``, from the longest beginning of it that is at hand."""
-        known = len(key.bits)
-        while known > 0 and self._cache.get(key._replace(bits=key.bits[:known])) is None:
-            known -= 1
-        reached = key._replace(bits=key.bits[:known])
-        pause = self._cache.get(reached)
-        if pause is None:
-            pause = self.walker.start(self.normalize(self.batch(reached)[0]))
-            self._cache.put(reached, pause)
-        for bits in key.bits[known:]:
-            reached = reached.extended(bits)
-            pause = self.advance(pause, reached)
-        return pause
+    def quality(self, key: PassKey) -> NDArray[np.float32]:
+        """Mean quality descriptor of the batch of a pass, shape (6,)."""
+        described = self._split(key.split).described_under(key.condition)
+        mean: NDArray[np.float32] = described[self._slice(key)].mean(0).numpy()
+        return mean
 
-    def advance(self, pause: Pause, key: PassKey) -> Pause:
-        """The pass of ``key`` from the ``pause`` one layer before it."""
+    def begin(self, root: PassKey) -> BatchPass:
+        """The pass of a batch up to the first layer."""
+        kept = self._cache.get(root)
+        if kept is None:
+            kept = self.walker.start(self.normalize(self.batch(root)[0]))
+            self._cache.put(root, kept)
+        return kept
+
+    def descend(
+        self, reached: BatchPass, known: PassKey, keys: Sequence[PassKey]
+    ) -> dict[PassKey, BatchPass]:
+        """Passes that go on from a common beginning.
+
+        Args:
+            reached: the beginning.
+            known: its key.
+            keys: where to; all of them are as many layers further on.
+        """
+        depth = len(known.bits)
+        if len(keys) == 1:
+            return {keys[0]: self._pass(keys[0], reached, known)}
+        if len(keys[0].bits) == depth + 1:
+            return {key: self._advance(reached, key) for key in keys}
+        ends = self.walker.descend(reached, [key.bits[depth:] for key in keys])
+        return {key: ends[key.bits[depth:]] for key in keys}
+
+    def _advance(self, reached: BatchPass, key: PassKey) -> BatchPass:
         kept = self._cache.get(key)
         if kept is None:
-            kept = self.walker.advance(pause, key.bits[-1])
+            kept = self.walker.advance(reached, key.bits[-1])
             self._cache.put(key, kept)
         return kept
+
+    def _pass(self, key: PassKey, reached: BatchPass, known: PassKey) -> BatchPass:
+        """A pass that begins as a known one, by way of the longest beginning that is at hand."""
+        depth = len(key.bits)
+        while depth > len(known.bits):
+            kept = self._cache.get(key._replace(bits=key.bits[:depth]))
+            if kept is not None:
+                reached = kept
+                break
+            depth -= 1
+        at = key._replace(bits=key.bits[:depth])
+        for bits in key.bits[depth:]:
+            at = at.extended(bits)
+            reached = self._advance(reached, at)
+        return reached
 
     @torch.no_grad()
     def evaluate(
@@ -244,17 +318,27 @@ class NetworkProblem:
         """
         labels = self._split(split).split.labels
         bits = self.quantized.in_order(assignment)
-        keys = [
-            PassKey(split, Condition.parse(condition), number, bits)
-            for number in range(math.ceil(len(labels) / self.batch_size))
-        ]
-        logits = [self.pause(key).logits for key in keys]
-        accuracy, loss = judge(torch.cat([part for part in logits if part is not None]), labels)
+        logits = []
+        for number in range(math.ceil(len(labels) / self.batch_size)):
+            root = PassKey(split, Condition.parse(condition), number)
+            logits.append(self._pass(root._replace(bits=bits), self.begin(root), root).logits)
+        accuracy, loss = judge(torch.cat(logits), labels)
         return Outcome(np.array([accuracy]), np.array([loss]))
 
     def cost(self, assignment: BitAssignment) -> dict[str, float]:
         """Each cost as a fraction of that at 8 bits."""
         return {cost.name: fraction(cost, self._specs, assignment) for cost in COSTS}
+
+    def _slice(self, key: PassKey) -> slice:
+        return slice(key.batch * self.batch_size, (key.batch + 1) * self.batch_size)
+
+    def _quantized_copy(self, network: nn.Module) -> QuantizedNetwork:
+        return QuantizedNetwork(
+            network,
+            self._specs,
+            self._candidates,
+            activation_candidates=self._activation_candidates,
+        )
 
     def _split(self, name: str) -> ConditionedImages:
         if name not in ("search", "test"):
@@ -263,5 +347,7 @@ class NetworkProblem:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made again when it is needed: the walker and the passes at hand."""
-        empty: PauseCache[PassKey] = PauseCache(self._cache.capacity)
-        return {**self.__dict__, "_walker": None, "_cache": empty}
+        empty: PauseCache[PassKey, BatchPass] = PauseCache(self._cache.capacity)
+        made_again = ("walker", "image_walker")
+        kept = {key: value for key, value in self.__dict__.items() if key not in made_again}
+        return {**kept, "_cache": empty}

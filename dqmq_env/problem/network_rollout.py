@@ -1,4 +1,4 @@
-"""Passes through a live network, in step, that share what they have in common."""
+"""Passes of batches through a live network, in step, that share what they have in common."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dqmq_env.evaluation.accuracy import judge
-from dqmq_env.evaluation.statistics import activation_statistics
-from dqmq_env.evaluation.walk import Pause
+from dqmq_env.evaluation.batch_pass import BatchPass
+from dqmq_env.evaluation.statistics import batch_statistics
 from dqmq_env.problem.pass_key import PassKey
 from dqmq_env.problem.protocol import Outcome
 from dqmq_env.quality.condition import Condition
-from dqmq_env.quality.descriptors import describe
 from dqmq_env.quantization.assignment import LayerBits
 
 if TYPE_CHECKING:
@@ -23,6 +22,9 @@ _THUMBNAILS = 16
 
 class NetworkRollout:
     """See :class:`~dqmq_env.problem.protocol.Rollout`; passes with equal keys are computed once.
+
+    Nothing is computed before it is looked at: layers whose bits are all known by then are walked
+    as a tree.
 
     Args:
         problem: the network and its images.
@@ -38,14 +40,12 @@ class NetworkRollout:
             PassKey("search", condition, batch)
             for condition, batch in zip(conditions, batches, strict=True)
         ]
-        self._pauses: dict[PassKey, Pause] = {}
+        self._reached: dict[PassKey, BatchPass] = {}
 
     @property
     def quality(self) -> NDArray[np.float32]:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        rows = {
-            key: describe(self._problem.batch(key)[0]).mean(0).numpy() for key in set(self._keys)
-        }
+        rows = {key: self._problem.quality(key) for key in set(self._keys)}
         return np.stack([rows[key] for key in self._keys])
 
     @property
@@ -56,38 +56,46 @@ class NetworkRollout:
 
     def activation(self) -> NDArray[np.float32]:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        rows = {}
-        for key in set(self._keys):
-            layer = self._problem.quantized.layers[len(key.bits)]
-            activation = self._pause(key).activation
-            assert activation is not None
-            rows[key] = activation_statistics(activation, layer.activation_range)[0].numpy()
+        reach = self._problem.quantized.layers[len(self._keys[0].bits)].activation_range
+        rows = {
+            key: batch_statistics(reached.activations, reach).numpy()
+            for key, reached in self._passes().items()
+        }
         return np.stack([rows[key] for key in self._keys])
 
     def choose(self, bits: Sequence[LayerBits]) -> None:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        keys = [key.extended(choice) for key, choice in zip(self._keys, bits, strict=True)]
-        longer: dict[PassKey, Pause] = {}
-        for before, key in zip(self._keys, keys, strict=True):
-            if key not in longer:
-                longer[key] = self._problem.advance(self._pause(before), key)
-        self._keys, self._pauses = keys, longer
+        pairs = zip(self._keys, bits, strict=True)
+        self._keys = [key.extended(choice) for key, choice in pairs]
 
     def outcome(self) -> Outcome:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        results: dict[PassKey, tuple[float, float]] = {}
-        for key in set(self._keys):
-            logits = self._pause(key).logits
-            assert logits is not None
-            results[key] = judge(logits, self._problem.batch(key)[1])
+        results = {
+            key: judge(reached.logits, self._problem.batch(key)[1])
+            for key, reached in self._passes().items()
+        }
         accuracy_and_loss = np.array([results[key] for key in self._keys])
         return Outcome(accuracy_and_loss[:, 0], accuracy_and_loss[:, 1])
 
-    def _pause(self, key: PassKey) -> Pause:
-        if key not in self._pauses:
-            self._pauses[key] = self._problem.pause(key)
-        return self._pauses[key]
+    def _passes(self) -> dict[PassKey, BatchPass]:
+        """The passes, brought up to the layer that waits."""
+        if not self._reached:
+            roots = {key._replace(bits=()) for key in self._keys}
+            self._reached = {root: self._problem.begin(root) for root in roots}
+        depth = len(next(iter(self._reached)).bits)
+        if depth < len(self._keys[0].bits):
+            self._reached = self._advanced(depth)
+        return self._reached
+
+    def _advanced(self, depth: int) -> dict[PassKey, BatchPass]:
+        longer: dict[PassKey, list[PassKey]] = {}
+        for key in dict.fromkeys(self._keys):
+            longer.setdefault(key._replace(bits=key.bits[:depth]), []).append(key)
+        found: dict[PassKey, BatchPass] = {}
+        for known, keys in longer.items():
+            found |= self._problem.descend(self._reached[known], known, keys)
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out activations: they are computed again from the bits when they are needed."""
-        return {**self.__dict__, "_pauses": {}}
+        return {**self.__dict__, "_reached": {}}

@@ -7,7 +7,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dqmq_env.errors import AssignmentError
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quality.mixture import Mixture
 from dqmq_env.quantization.assignment import LayerBits
@@ -67,38 +66,31 @@ class Problem(Protocol):
         ...
 
     @property
+    def activation_candidates(self) -> Mapping[str, tuple[int, ...]]:
+        """The same for the layer's input: the candidates of its weights, or a single one."""
+        ...
+
+    @property
     def mixture(self) -> Mixture:
         """How often each condition occurs."""
         ...
 
     @property
     def batches(self) -> int:
-        """Number of batches that the ``search`` split is divided into."""
+        """Number of batches of the ``search`` split that an episode is about one of.
+
+        A batch is a single image where the problem's granularity is the image.
+        """
         ...
 
     def weight_error(self, name: str) -> NDArray[np.float64]:
         """Root of the relative squared error of a layer's weights at each of its candidates."""
         ...
 
+    def activation_error(self, name: str) -> NDArray[np.float64]:
+        """The same for the activation that the layer receives, on calibration images."""
+        ...
+
     def start(self, conditions: Sequence[Condition], batches: Sequence[int]) -> Rollout:
         """Begin N passes, each over a batch of ``search`` images under a condition."""
         ...
-
-
-def decided_layers(problem: Problem) -> tuple[list[int], tuple[int, ...]]:
-    """Indices of the layers that leave a choice, and the candidates that they all share.
-
-    Raises:
-        AssignmentError: no layer leaves a choice, or layers differ in their candidates.
-    """
-    choices = {
-        index: problem.candidates[spec.name]
-        for index, spec in enumerate(problem.layers)
-        if len(problem.candidates[spec.name]) > 1
-    }
-    if len(set(choices.values())) != 1:
-        raise AssignmentError(
-            "candidates: allowed is one set of two or more widths, shared by all layers that have "
-            f"a choice; got {sorted(set(choices.values()))}"
-        )
-    return list(choices), next(iter(choices.values()))

@@ -4,7 +4,7 @@ import json
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, SupportsIndex
+from typing import NamedTuple, SupportsIndex, cast
 
 from dqmq_env.errors import AssignmentError
 from dqmq_env.files import atomic_write_text
@@ -108,11 +108,13 @@ def check_bits(bits: object, argument: str) -> int:
         AssignmentError: it is not.
     """
     allowed = (*range(1, MAX_BITS + 1), FLOAT_BITS)
-    if not isinstance(bits, SupportsIndex) or isinstance(bits, bool) or bits not in allowed:
+    # an int is told apart first, since a protocol is slow to look for
+    integral = type(bits) is int or (isinstance(bits, SupportsIndex) and not isinstance(bits, bool))
+    if not integral or bits not in allowed:
         raise AssignmentError(
             f"{argument}: got {bits!r} bits, allowed are 1 to {MAX_BITS}, or {FLOAT_BITS} for float"
         )
-    return operator.index(bits)
+    return operator.index(cast(SupportsIndex, bits))
 
 
 def _layer_bits(name: str, pair: object) -> LayerBits:

@@ -26,7 +26,22 @@ class RelaxedBits:
     sample: Tensor | None = None
 
 
-LayerChoice = LayerBits | RelaxedBits
+@dataclass(frozen=True)
+class ImageBits:
+    """Bits of each image of a batch, without gradients.
+
+    An image's output does not depend on which others are in the batch.
+
+    Attributes:
+        bits: one pair for each of the N images.
+    """
+
+    bits: tuple[LayerBits, ...]
+
+
+HardBits = LayerBits | ImageBits
+
+LayerChoice = HardBits | RelaxedBits
 
 Chooser = Callable[[int, Tensor], LayerChoice]
 """Maps a layer's index in forward order, and the activation that it receives, to its bits."""

@@ -48,6 +48,17 @@ def split_by_candidate(sample: Tensor, batch: int) -> list[Part]:
     return parts
 
 
+def take_rows(x: Tensor, order: Tensor) -> Tensor:
+    """``x[order]``, by whole rows of memory, which also keeps the channels-last layout."""
+    if x.ndim != 4 or not x.is_contiguous(memory_format=torch.channels_last):
+        return x.index_select(0, order)
+    shape = (len(order), *x.shape[1:])
+    taken = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    source, target = (tensor.permute(0, 2, 3, 1).flatten(1) for tensor in (x, taken))
+    torch.index_select(source, 0, order, out=target)
+    return taken
+
+
 def reorder(x: Tensor, order: Tensor) -> Tensor:
     """Rows of ``x`` in another order, in the memory layout of ``x``.
 
@@ -75,27 +86,17 @@ def credit_neighbours(
     return credited
 
 
-def _take(x: Tensor, order: Tensor) -> Tensor:
-    """``x[order]``, by whole rows of memory, which also keeps the channels-last layout."""
-    if x.ndim != 4 or not x.is_contiguous(memory_format=torch.channels_last):
-        return x.index_select(0, order)
-    taken = torch.empty_like(x)
-    source, target = (tensor.permute(0, 2, 3, 1).flatten(1) for tensor in (x, taken))
-    torch.index_select(source, 0, order, out=target)
-    return taken
-
-
 class _Reorder(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, order: Tensor) -> Tensor:
         ctx.save_for_backward(order)
-        return _take(x, order)
+        return take_rows(x, order)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (order,) = ctx.saved_tensors
-        return _take(gradient, order.argsort()), None
+        return take_rows(gradient, order.argsort()), None
 
 
 class _Credit(torch.autograd.Function):

@@ -25,11 +25,17 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         network: float, or with quantised layers inside, in any mode.
     """
     folded = copy.deepcopy(network).eval()
+    fold_in_place(folded)
+    return folded
+
+
+def fold_in_place(network: nn.Module) -> None:
+    """As :func:`fold_batch_norm`, but the network itself, in eval mode, is changed."""
     try:
-        graph = trace_graph(folded)
+        graph = trace_graph(network)
     except NetworkError:
-        return folded
-    modules = dict(folded.named_modules())
+        return
+    modules = dict(network.named_modules())
     uses: dict[str, int] = {}
     for node in graph.graph.nodes:
         if node.op == "call_module":
@@ -38,8 +44,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         source = _foldable_source(node, modules, uses)
         if source is not None:
             _fold(modules[source], modules[node.target])
-            replace_module(folded, modules[node.target], nn.Identity())
-    return folded
+            replace_module(network, modules[node.target], nn.Identity())
 
 
 def _foldable_source(node: Node, modules: dict[str, nn.Module], uses: dict[str, int]) -> str | None:
@@ -75,5 +80,7 @@ def _fold(layer: nn.Module, norm: Any) -> None:
     if isinstance(layer, QuantizedLayer):
         gain = torch.ones_like(norm.running_var) if norm.weight is None else norm.weight
         layer.output_scale = gain * (norm.running_var + norm.eps).rsqrt()
+        if layer.rounded is not None:
+            layer.rounded.bias.mul_(layer.output_scale)
     else:
         conv.weight = weight

@@ -9,10 +9,14 @@ from torch import Tensor, nn
 
 from dqmq_env.errors import AssignmentError
 from dqmq_env.quantization.assignment import LayerBits
-from dqmq_env.quantization.choice import Chooser, LayerChoice, RelaxedBits
+from dqmq_env.quantization.candidates import joint_options
+from dqmq_env.quantization.choice import Chooser, ImageBits, LayerChoice, RelaxedBits
 from dqmq_env.quantization.credit import credit_neighbours, reorder, split_by_candidate
 from dqmq_env.quantization.grid import FLOAT_BITS, Grid, activation_grid, weight_grid
-from dqmq_env.quantization.quantizers import learned_quantize
+from dqmq_env.quantization.kernel import Kernel
+from dqmq_env.quantization.per_image import compute_per_image
+from dqmq_env.quantization.quantizers import learned_quantize, quantize_to_codes
+from dqmq_env.quantization.rounded import RoundedWeights
 from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.step_size import StepSizeRule, zero_point
 from dqmq_env.threads import one_thread
@@ -30,6 +34,11 @@ class QuantizedLayer(nn.Module):
         spec: what tracing found of it.
         candidates: bit-widths that it may get, ascending, each 1 to 8.
         per_channel: one weight step per output channel, or one for all.
+        activation_candidates: bit-widths that its input may get: ``candidates``, which is the
+            default, or a single one.
+
+    Attributes:
+        kernel: another way to compute the layer where no gradients are asked for, if there is one.
     """
 
     weight_log_step: nn.Parameter
@@ -44,18 +53,23 @@ class QuantizedLayer(nn.Module):
         spec: LayerSpec,
         candidates: Sequence[int],
         per_channel: bool = True,
+        activation_candidates: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.inner = inner
         self.spec = spec
         self.candidates = tuple(candidates)
+        self.activation_candidates = tuple(activation_candidates or candidates)
+        self.options = joint_options(self.candidates, self.activation_candidates)
         channels = spec.out_channels if per_channel else 1
         self.weight_log_step = nn.Parameter(torch.zeros(len(self.candidates), channels))
-        self.activation_log_step = nn.Parameter(torch.zeros(len(self.candidates)))
-        zeros = torch.zeros(len(self.candidates), dtype=torch.int64)
+        self.activation_log_step = nn.Parameter(torch.zeros(len(self.activation_candidates)))
+        zeros = torch.zeros(len(self.activation_candidates), dtype=torch.int64)
         self.register_buffer("activation_zero", zeros)
         self.register_buffer("activation_range", torch.ones(()))
         self.register_buffer("output_scale", None)
+        self.rounded: RoundedWeights | None = None
+        self.kernel: Kernel | None = None
         self.index = -1
         self.chooser: Chooser | None = None
         self.chosen: LayerChoice | None = None
@@ -78,6 +92,8 @@ class QuantizedLayer(nn.Module):
         """
         if isinstance(choice, LayerBits):
             return self._at(x, choice)
+        if isinstance(choice, ImageBits):
+            return compute_per_image(self._at, x, choice.bits)
         self._check(x, choice)
         if choice.sample is None:
             return self._expectation(x, choice.probabilities)
@@ -87,11 +103,12 @@ class QuantizedLayer(nn.Module):
         """The weight rounded to the grid of ``bits``, with gradients where they are enabled."""
         if bits == FLOAT_BITS:
             return self._scaled(self.inner.weight)
-        position = self._position(bits)
+        position = self._position(bits, self.candidates)
+        if self.rounded is not None:
+            return self._at_levels(self.rounded, position, self.weight_log_step[position].exp())
         if torch.is_grad_enabled():
             return self._quantize_weight(position)
-        weight = self.inner.weight
-        version = (weight.data_ptr(), weight._version, self.weight_log_step._version)
+        version = self.version()
         kept = self._weights.get(position)
         if kept is None or kept[0] != version:
             kept = (version, self._quantize_weight(position))
@@ -102,7 +119,7 @@ class QuantizedLayer(nn.Module):
         """The input rounded to the grid of ``bits``."""
         if bits == FLOAT_BITS:
             return x
-        position = self._position(bits)
+        position = self._position(bits, self.activation_candidates)
         grid = self.activation_grid(position)
         scale = _gradient_scale(math.prod(self.spec.input_shape), grid)
         return learned_quantize(x, self.activation_log_step[position].exp(), grid, scale)
@@ -113,12 +130,49 @@ class QuantizedLayer(nn.Module):
 
     def activation_grid(self, position: int) -> Grid:
         """The grid of the input at a candidate's position."""
-        return activation_grid(self.candidates[position], int(self.activation_zero[position]))
+        bits = self.activation_candidates[position]
+        return activation_grid(bits, int(self.activation_zero[position]))
+
+    def version(self) -> tuple[int, ...]:
+        """Another one whenever something that the quantised weights depend on has changed."""
+        weight = self.inner.weight
+        found = (weight.data_ptr(), weight._version, self.weight_log_step._version)
+        if self.rounded is None:
+            return found
+        held = (self.rounded.codes, self.rounded.scale)
+        return (*found, *(number for x in held for number in (x.data_ptr(), x._version)))
+
+    def weight_codes(self, bits: int) -> Tensor:
+        """The integers that stand for the weight at ``bits``, int16, of the weight's shape."""
+        position = self._position(bits, self.candidates)
+        weight = self.inner.weight
+        if self.rounded is not None:
+            return self.rounded.codes[position].view(weight.shape).short()
+        return quantize_to_codes(weight, self._weight_step(position), self.weight_grid(position))
+
+    @torch.no_grad()
+    def weight_steps(self, bits: LayerBits) -> Tensor:
+        """What codes are multiplied by to give the weight that is computed with, shape (O,).
+
+        It depends on the activation's bits too where :attr:`rounded` has a correction.
+        """
+        position = self._position(bits.weight, self.candidates)
+        steps = self._steps(position, bits.activation).expand(self.spec.out_channels)
+        return steps if self.output_scale is None else steps * self.output_scale
+
+    def bias(self, bits: LayerBits) -> Tensor | None:
+        """What is added to the layer's output at the given bits, shape (O,)."""
+        if self.rounded is None or bits.weight == FLOAT_BITS:
+            return self.inner.bias
+        position = self._position(bits.weight, self.candidates)
+        correction = self.rounded.bias[position, self._activation_place(bits.activation)]
+        return correction if self.inner.bias is None else self.inner.bias + correction
 
     @torch.no_grad()
     @one_thread()
     def calibrate_weights(self, rule: StepSizeRule) -> None:
         """Set the weight step of every candidate from the weights."""
+        self.rounded = None
         channels = self.weight_log_step.shape[1]
         values = self.inner.weight.reshape(channels, -1)
         for position in range(len(self.candidates)):
@@ -131,22 +185,40 @@ class QuantizedLayer(nn.Module):
         """Set range, zero point and step of every candidate from values that the layer receives."""
         row = values.reshape(1, -1)
         self.activation_range.copy_(row.abs().max().clamp_min(1e-8))
-        for position, bits in enumerate(self.candidates):
+        for position, bits in enumerate(self.activation_candidates):
             self.activation_zero[position] = zero_point(row, bits)
             steps = rule(row, self.activation_grid(position))
             self.activation_log_step[position] = steps[0].log()
 
+    @torch.no_grad()
+    def set_rounded(self, steps: Tensor, rounded: RoundedWeights) -> None:
+        """Compute with weights rounded once, whatever becomes of the float ones.
+
+        Args:
+            steps: above zero, shape (K, O).
+            rounded: codes on the grids of the K candidates.
+        """
+        self.weight_log_step.copy_(steps.log())
+        self.rounded = rounded
+
     def _at(self, x: Tensor, bits: LayerBits) -> Tensor:
-        weight = self.quantized_weight(bits.weight)
+        if self.kernel is not None and not torch.is_grad_enabled() and self.kernel.takes(bits):
+            return self.kernel(x, bits)
+        weight, bias = self._weight_at(bits), self.bias(bits)
         x = self.quantized_input(x, bits.activation)
         if isinstance(self.inner, nn.Linear):
-            return F.linear(x, weight, self.inner.bias)
-        output: Tensor = self.inner._conv_forward(x, weight, self.inner.bias)
+            return F.linear(x, weight, bias)
+        output: Tensor = self.inner._conv_forward(x, weight, bias)
         return output
 
+    def _weight_at(self, bits: LayerBits) -> Tensor:
+        if self.rounded is None or bits.weight == FLOAT_BITS:
+            return self.quantized_weight(bits.weight)
+        position = self._position(bits.weight, self.candidates)
+        return self._at_levels(self.rounded, position, self._steps(position, bits.activation))
+
     def _at_candidate(self, x: Tensor, position: int) -> Tensor:
-        bits = self.candidates[position]
-        return self._at(x, LayerBits(bits, bits))
+        return self._at(x, self.options[position])
 
     def _expectation(self, x: Tensor, probabilities: Tensor) -> Tensor:
         """The mean output, sum over k of p_k * f(Q_k(x), Q_k(w)); candidates of p = 0 are left out.
@@ -187,21 +259,39 @@ class QuantizedLayer(nn.Module):
     def _quantize_weight(self, position: int) -> Tensor:
         weight = self.inner.weight
         grid = self.weight_grid(position)
-        step = self.weight_log_step[position].exp().view(-1, *(1 for _ in weight.shape[1:]))
+        step = self._weight_step(position)
         scale = _gradient_scale(weight.numel() // step.numel(), grid)
         return self._scaled(learned_quantize(weight, step, grid, scale))
+
+    def _weight_step(self, position: int) -> Tensor:
+        weight = self.inner.weight
+        return self.weight_log_step[position].exp().view(-1, *(1 for _ in weight.shape[1:]))
+
+    def _steps(self, position: int, activation_bits: int) -> Tensor:
+        steps = self.weight_log_step[position].exp()
+        if self.rounded is None:
+            return steps
+        return steps * self.rounded.scale[position, self._activation_place(activation_bits)]
+
+    def _at_levels(self, rounded: RoundedWeights, position: int, steps: Tensor) -> Tensor:
+        weight = self.inner.weight
+        levels = rounded.levels(position, self.weight_grid(position).offset, weight)
+        return self._scaled(levels * steps.view(-1, *(1 for _ in weight.shape[1:])))
+
+    def _activation_place(self, bits: int) -> int:
+        return -1 if bits == FLOAT_BITS else self._position(bits, self.activation_candidates)
 
     def _scaled(self, weight: Tensor) -> Tensor:
         if self.output_scale is None:
             return weight
         return weight * self.output_scale.view(-1, *(1 for _ in weight.shape[1:]))
 
-    def _position(self, bits: int) -> int:
-        if bits not in self.candidates:
+    def _position(self, bits: int, candidates: tuple[int, ...]) -> int:
+        if bits not in candidates:
             raise AssignmentError(
-                f"{self.spec.name}: got {bits} bits, its candidates are {list(self.candidates)}"
+                f"{self.spec.name}: got {bits} bits, its candidates are {list(candidates)}"
             )
-        return self.candidates.index(bits)
+        return candidates.index(bits)
 
     def _check(self, x: Tensor, choice: RelaxedBits) -> None:
         shape = tuple(choice.probabilities.shape)

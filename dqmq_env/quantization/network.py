@@ -1,64 +1,29 @@
 """Any network with its convolutions and linear layers quantised to bits chosen per call."""
 
 import copy
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dqmq_env.errors import AssignmentError
-from dqmq_env.quantization.assignment import BitAssignment, LayerBits, check_bits
+from dqmq_env.quantization.assignment import BitAssignment, LayerBits
 from dqmq_env.quantization.choice import Chooser, LayerChoice, RelaxedBits
-from dqmq_env.quantization.folding import fold_batch_norm
-from dqmq_env.quantization.grid import FLOAT_BITS, MAX_BITS
+from dqmq_env.quantization.folding import fold_in_place
+from dqmq_env.quantization.grid import FLOAT_BITS
+from dqmq_env.quantization.inputs import sampled_values, visit_inputs
 from dqmq_env.quantization.layer import QuantizedLayer
 from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.step_size import MeanSquaredError, StepSizeRule
-from dqmq_env.quantization.surgery import eval_mode, replace_module
-
-# no more than torch computes on one thread (its grain size), as calibration is many small steps
-_SAMPLED_VALUES = 2**15
+from dqmq_env.quantization.surgery import replace_module
 
 Choice = TypeVar("Choice", bound=LayerChoice)
 
 RelaxedAssignment = Mapping[str, RelaxedBits]
 """Layer name to :class:`~dqmq_env.quantization.choice.RelaxedBits`."""
-
-
-def candidate_bits(
-    specs: Sequence[LayerSpec],
-    bits: Sequence[int],
-    first: int | None = 8,
-    last: int | None = 8,
-) -> dict[str, tuple[int, ...]]:
-    """The candidates of every layer: ``bits``, but for the first and the last layer.
-
-    Args:
-        specs: the layers in forward order.
-        bits: candidates of the layers in between, ascending after sorting.
-        first: the one width of the first layer; ``None`` gives it the candidates of the others.
-        last: the same for the last layer.
-
-    Raises:
-        AssignmentError: ``bits`` is empty, has a duplicate, or a width is not 1 to 8.
-    """
-    if not bits or len(set(bits)) != len(bits):
-        raise AssignmentError(f"bits: got {list(bits)}, allowed are one or more different widths")
-    ordered = tuple(sorted(_candidate(width, "bits") for width in bits))
-    candidates = {spec.name: ordered for spec in specs}
-    if first is not None:
-        candidates[specs[0].name] = (_candidate(first, "first"),)
-    if last is not None:
-        candidates[specs[-1].name] = (_candidate(last, "last"),)
-    return candidates
-
-
-def _candidate(bits: int, argument: str) -> int:
-    if check_bits(bits, argument) == FLOAT_BITS:
-        raise AssignmentError(f"{argument}: got {bits}, candidates are 1 to {MAX_BITS}")
-    return int(bits)
 
 
 class QuantizedNetwork(nn.Module):
@@ -67,10 +32,13 @@ class QuantizedNetwork(nn.Module):
     Args:
         network: the float network; it is not changed.
         specs: its layers, from :func:`~dqmq_env.quantization.tracing.trace_layers`.
-        candidates: layer name to candidate bits, from :func:`candidate_bits`.
+        candidates: layer name to candidate bits, from
+            :func:`~dqmq_env.quantization.candidates.candidate_bits`.
         per_channel: one weight step per output channel, or one per layer.
+        activation_candidates: the same for activations, where they have a width of their own.
 
-    Call :meth:`calibrate` before the first forward pass at less than float.
+    Call :meth:`calibrate`, or something of :mod:`~dqmq_env.quantization.post_training`, before the
+    first forward pass at less than float.
     """
 
     def __init__(
@@ -79,6 +47,7 @@ class QuantizedNetwork(nn.Module):
         specs: Sequence[LayerSpec],
         candidates: Mapping[str, Sequence[int]],
         per_channel: bool = True,
+        activation_candidates: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
@@ -86,7 +55,8 @@ class QuantizedNetwork(nn.Module):
         for spec in self.specs:
             inner = self.network.get_submodule(spec.name)
             assert isinstance(inner, nn.Conv2d | nn.Linear)
-            layer = QuantizedLayer(inner, spec, candidates[spec.name], per_channel)
+            own = None if activation_candidates is None else activation_candidates[spec.name]
+            layer = QuantizedLayer(inner, spec, candidates[spec.name], per_channel, own)
             layer.training = inner.training
             replace_module(self.network, inner, layer)
         for index, layer in enumerate(self.layers):
@@ -108,22 +78,41 @@ class QuantizedNetwork(nn.Module):
         """Layer name to its candidate bits, in forward order."""
         return {layer.spec.name: layer.candidates for layer in self.layers}
 
+    @property
+    def activation_candidates(self) -> dict[str, tuple[int, ...]]:
+        """Layer name to the candidate bits of its input, in forward order."""
+        return {layer.spec.name: layer.activation_candidates for layer in self.layers}
+
+    @property
+    def options(self) -> dict[str, tuple[LayerBits, ...]]:
+        """Layer name to what a joint decision about it is between, in forward order."""
+        return {layer.spec.name: layer.options for layer in self.layers}
+
     def uniform(self, bits: int) -> BitAssignment:
-        """The assignment of ``bits`` to every layer that may get it; the others keep their one.
+        """The assignment of ``bits`` to all that may get it; what has one width keeps it.
 
         Raises:
             AssignmentError: a layer has a choice, but not this one.
         """
-        chosen = {
-            name: widths[0] if len(widths) == 1 else bits
-            for name, widths in self.candidates.items()
-        }
-        for name, width in chosen.items():
-            if width not in (*self.candidates[name], FLOAT_BITS):
+
+        def among(name: str, widths: tuple[int, ...]) -> int:
+            if len(widths) == 1:
+                return widths[0]
+            if bits not in (*widths, FLOAT_BITS):
                 raise AssignmentError(
-                    f"bits: got {bits}, the candidates of {name} are {list(self.candidates[name])}"
+                    f"bits: got {bits}, the candidates of {name} are {list(widths)}"
                 )
-        return BitAssignment({name: (width, width) for name, width in chosen.items()})
+            return bits
+
+        return BitAssignment(
+            {
+                layer.spec.name: (
+                    among(layer.spec.name, layer.candidates),
+                    among(layer.spec.name, layer.activation_candidates),
+                )
+                for layer in self.layers
+            }
+        )
 
     def forward(self, x: Tensor, bits: BitAssignment | RelaxedAssignment | Chooser) -> Tensor:
         """Logits at the given bits.
@@ -161,22 +150,37 @@ class QuantizedNetwork(nn.Module):
             weight_rule: by default the least mean squared error.
             activation_rule: by default the least mean squared error.
         """
-        layers = self.layers
-        rule = activation_rule or MeanSquaredError()
-        for layer in layers:
+        for layer in self.layers:
             layer.calibrate_weights(weight_rule or MeanSquaredError())
+        self._visit_values(
+            x,
+            lambda layer, values: layer.calibrate_input(
+                values, activation_rule or MeanSquaredError()
+            ),
+        )
 
-        def observe(index: int, activation: Tensor) -> LayerChoice:
-            layers[index].calibrate_input(_values(activation), rule)
-            return LayerBits(FLOAT_BITS, FLOAT_BITS)
+    @torch.no_grad()
+    def activation_errors(self, x: Tensor) -> dict[str, NDArray[np.float64]]:
+        """Layer name to the root of the relative squared error of its input at each width.
 
-        with eval_mode(self):
-            self(x, observe)
+        Args:
+            x: normalised images, shape (N, C, H, W); they pass through the network in float.
+        """
+        errors: dict[str, NDArray[np.float64]] = {}
+
+        def compare(layer: QuantizedLayer, values: Tensor) -> None:
+            norm = values.norm().clamp_min(1e-6)
+            rounded = [layer.quantized_input(values, b) for b in layer.activation_candidates]
+            found = [float((row - values).norm() / norm) for row in rounded]
+            errors[layer.spec.name] = np.array(found)
+
+        self._visit_values(x, compare)
+        return errors
 
     def folded(self) -> "QuantizedNetwork":
         """A copy in eval mode with batch normalisation folded into the quantised layers."""
         folded = copy.deepcopy(self).eval()
-        folded.network = fold_batch_norm(folded.network)
+        fold_in_place(folded.network)
         return folded
 
     def in_order(self, bits: Mapping[str, Choice]) -> tuple[Choice, ...]:
@@ -193,13 +197,15 @@ class QuantizedNetwork(nn.Module):
             )
         return tuple(bits[spec.name] for spec in self.specs)
 
+    def _visit_values(self, x: Tensor, visit: Callable[[QuantizedLayer, Tensor], None]) -> None:
+        """Look at values that each layer receives, over all its uses, in a float pass."""
+        visit_inputs(
+            self,
+            x,
+            lambda layer, activation, uses: sampled_values(activation, uses),
+            lambda layer, parts: visit(layer, torch.cat(parts)),
+        )
+
     def _chooser(self, bits: BitAssignment | RelaxedAssignment) -> Chooser:
         choices: tuple[LayerChoice, ...] = self.in_order(bits)
         return lambda index, activation: choices[index]
-
-
-def _values(activation: Tensor) -> Tensor:
-    """At most 32,768 of the values: evenly spaced, and the extremes, which a stride would miss."""
-    flat = activation.flatten()
-    spaced = flat[:: math.ceil(len(flat) / (_SAMPLED_VALUES - 2))]
-    return torch.cat([spaced, flat.min()[None], flat.max()[None]])

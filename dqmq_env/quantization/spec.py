@@ -13,8 +13,8 @@ class LayerSpec:
         kind: ``conv``, ``depthwise`` or ``linear``.
         in_channels: channels, or features of a linear layer, that it receives.
         out_channels: channels or features that it gives.
-        kernel: side of its kernel; 1 for a linear layer.
-        stride: its stride; 1 for a linear layer.
+        kernel: side of its kernel, the height where it is not square; 1 for a linear layer.
+        stride: its stride, the vertical one where there are two; 1 for a linear layer.
         groups: its groups; 1 for a linear layer.
         weights: number of its weights, without the bias.
         macs: multiply-accumulates for one image, over all uses of the layer in a forward pass.

@@ -58,8 +58,15 @@ class MeanSquaredError:
     fine: int = 8
     smallest: float = 0.05
 
-    def __call__(self, values: Tensor, grid: Grid) -> Tensor:
-        """See :class:`StepSizeRule`."""
+    def __call__(self, values: Tensor, grid: Grid, importance: Tensor | None = None) -> Tensor:
+        """See :class:`StepSizeRule`.
+
+        Args:
+            values: shape (channels, count).
+            grid: what they are rounded to.
+            importance: factors on the squared errors, of a shape that broadcasts to ``values``;
+                equal ones when left out.
+        """
         widest = MinMax()(values, grid)
         best = torch.ones_like(widest)
         least = torch.full_like(widest, math.inf)
@@ -69,7 +76,8 @@ class MeanSquaredError:
         def attempt(fraction: Tensor) -> None:
             nonlocal best, least
             steps = widest * fraction
-            error = quantize(values, steps[:, None], grid).sub_(values).square_().mean(1)
+            squared = quantize(values, steps[:, None], grid).sub_(values).square_()
+            error = (squared if importance is None else squared.mul_(importance)).mean(1)
             best = torch.where(error < least, fraction, best)
             least = torch.minimum(error, least)
 

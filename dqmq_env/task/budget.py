@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from dqmq_env.costs import Cost, layer_table
 from dqmq_env.errors import BudgetError
 from dqmq_env.problem.protocol import Problem
+from dqmq_env.quantization.assignment import LayerBits
+from dqmq_env.task.decisions import ACTIVATION, WEIGHT, Decision, Plan
 
 _ROUNDING = 1e-12
 
@@ -29,19 +31,26 @@ class Budget:
 class Ledger:
     """Keeps account of a budget over N episodes in step.
 
+    The weight bits of a layer commit to its cost at the cheapest activation bits that go with
+    them; the activation bits add the rest.
+
     Args:
         problem: gives layers and candidates.
         budget: the bound.
+        plan: which pairs of bits are allowed.
 
     Raises:
-        BudgetError: not even the lowest bits everywhere keep to the budget.
+        BudgetError: not even the cheapest bits everywhere keep to the budget.
     """
 
-    def __init__(self, problem: Problem, budget: Budget) -> None:
+    def __init__(self, problem: Problem, budget: Budget, plan: Plan) -> None:
         self.budget = budget
-        self._table = layer_table(budget.cost, problem.layers, problem.candidates)
-        lowest = np.array([row.min() for row in self._table])
-        highest = np.array([row.max() for row in self._table])
+        self._pairs = [
+            np.where(allowed, table, np.inf)
+            for table, allowed in zip(pair_tables(budget.cost, problem), plan.allowed, strict=True)
+        ]
+        lowest = np.array([pairs.min() for pairs in self._pairs])
+        highest = np.array([_highest(pairs) for pairs in self._pairs])
         self._lowest_after = np.append(np.cumsum(lowest[::-1])[::-1], 0.0)
         self._highest_after = np.append(np.cumsum(highest[::-1])[::-1], 0.0)
         if not self._lowest_after[0] <= budget.fraction + _ROUNDING:
@@ -51,38 +60,81 @@ class Ledger:
                 f"reachable is {smallest:.6f}"
             )
 
-    def costs(self, layer: int) -> NDArray[np.float64]:
-        """The cost of each candidate of a layer, shape (K,), as a fraction of the whole."""
-        return self._table[layer]
-
-    def feasible(self, layer: int, spent: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which candidates of a layer leave the budget reachable, shape (N, K).
+    def costs(self, decision: Decision, weight: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What each choice adds, shape (N, K), as a fraction of the whole.
 
         Args:
-            layer: its index in forward order.
-            spent: what the layers before it cost, shape (N,).
+            decision: which one.
+            weight: positions of the layer's weight bits, shape (N,), where they are settled.
         """
-        reached = spent[:, None] + self._table[layer][None, :] + self._lowest_after[layer + 1]
+        pairs = self._pairs[decision.layer]
+        cheapest = pairs.min(1)
+        if decision.part == WEIGHT:
+            return np.broadcast_to(cheapest, (len(weight), len(cheapest)))
+        return np.asarray(pairs[weight] - cheapest[weight, None])
+
+    def feasible(
+        self, decision: Decision, spent: NDArray[np.float64], weight: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Which choices leave the budget reachable, shape (N, K).
+
+        Args:
+            decision: which one.
+            spent: what was settled before it costs, shape (N,).
+            weight: positions of the layer's weight bits, shape (N,), where they are settled.
+        """
+        costs = self.costs(decision, weight)
+        reached = spent[:, None] + costs + self._lowest_after[decision.layer + 1]
         feasible = np.asarray(reached <= self.budget.fraction + _ROUNDING)
-        feasible[:, 0] = True  # the lowest bits always do; rounding must not say otherwise
+        # the cheapest always is; rounding must not say otherwise
+        feasible[np.arange(len(costs)), costs.argmin(1)] = True
         return feasible
 
-    def feasible_alone(self, layer: int) -> NDArray[np.bool_]:
-        """Which candidates of a layer fit where all other layers take their lowest, shape (K,)."""
-        row = self._table[layer]
+    def feasible_alone(self, decision: Decision) -> NDArray[np.bool_]:
+        """Which choices fit where all others take their cheapest, shape (K,)."""
+        row = self._pairs[decision.layer].min(1 if decision.part == WEIGHT else 0)
         others = self._lowest_after[0] - row.min()
         feasible = np.asarray(row + others <= self.budget.fraction + _ROUNDING)
-        feasible[0] = True
+        feasible[row.argmin()] = True
         return feasible
 
-    def slack(self, layer: int, spent: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How free the choices from ``layer`` on are, shape (N,), in [0, 1].
+    def slack(
+        self, decision: Decision, spent: NDArray[np.float64], weight: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """How free the choices from ``decision`` on are, shape (N,), in [0, 1].
 
-        0 where each of them must take its lowest bits, 1 where each may take its highest.
+        0 where each of them must take its cheapest bits, 1 where each may take its dearest.
         """
-        lowest, highest = self._lowest_after[layer], self._highest_after[layer]
-        if highest <= lowest:
-            return np.ones_like(spent)
-        return np.asarray(
-            np.clip((self.budget.fraction - spent - lowest) / (highest - lowest), 0, 1)
-        )
+        layer = decision.layer
+        lowest = np.full_like(spent, self._lowest_after[layer])
+        highest = np.full_like(spent, self._highest_after[layer])
+        if decision.part == ACTIVATION:
+            pairs = self._pairs[layer][weight]
+            lowest[:] = self._lowest_after[layer + 1]
+            highest = self._highest_after[layer + 1] + _highest(pairs, 1) - pairs.min(1)
+        free = highest > lowest
+        room = (self.budget.fraction - spent - lowest) / np.where(free, highest - lowest, 1)
+        return np.asarray(np.where(free, np.clip(room, 0, 1), 1.0))
+
+
+def pair_tables(cost: Cost, problem: Problem) -> list[NDArray[np.float64]]:
+    """For each layer the cost of each pair of weight bits (rows) and activation bits (columns).
+
+    As fractions of the whole network's cost at 8 bits.
+    """
+    options = {
+        spec.name: [
+            LayerBits(weight, activation)
+            for weight in problem.candidates[spec.name]
+            for activation in problem.activation_candidates[spec.name]
+        ]
+        for spec in problem.layers
+    }
+    rows = layer_table(cost, problem.layers, options)
+    counts = [len(problem.candidates[spec.name]) for spec in problem.layers]
+    return [row.reshape(count, -1) for row, count in zip(rows, counts, strict=True)]
+
+
+def _highest(pairs: NDArray[np.float64], axis: int | None = None) -> NDArray[np.float64]:
+    """The largest cost among the allowed pairs."""
+    return np.asarray(np.where(np.isfinite(pairs), pairs, -np.inf).max(axis))

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from dqmq_env.costs import Bops, Size, reference
 from dqmq_env.errors import SettingError
 from dqmq_env.evaluation.statistic_table import ACTIVATION_STATISTICS
-from dqmq_env.problem.protocol import Problem, decided_layers
+from dqmq_env.problem.protocol import Problem
 from dqmq_env.quality import DESCRIPTOR_NAMES
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.grid import MAX_BITS
+from dqmq_env.task.decisions import ACTIVATION, Plan
 
 LAYER = (
     "depthwise",
@@ -24,7 +25,7 @@ LAYER = (
     "size_share",
     "bops_share",
 )
-PROGRESS = ("index", "spent", "slack", "previous")
+PROGRESS = ("index", "spent", "slack", "previous", "activation")
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,13 @@ class Observer:
 
     Args:
         problem: gives what is known of its layers beforehand.
+        plan: the decisions.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self.layers, candidates = decided_layers(problem)
-        self.layout = ObservationLayout(candidates)
-        self._static = _static_features(problem, self.layers)
+    def __init__(self, problem: Problem, plan: Plan) -> None:
+        self.layout = ObservationLayout(plan.candidates)
+        self._static = _static_features(problem, plan)
+        self._parts = [decision.part for decision in plan.decisions]
 
     def observe(
         self,
@@ -93,12 +95,12 @@ class Observer:
             slack: how free the remaining decisions are, shape (N,).
             previous: bits of the previous decision, 0 before the first, shape (N,).
         """
-        count, decisions = len(quality), len(self.layers)
+        count, decisions = len(quality), len(self._parts)
         over = decision == decisions
         static = np.zeros_like(self._static[0]) if over else self._static[decision]
-        progress = np.stack(
-            [np.full(count, decision / decisions), spent, slack, previous / MAX_BITS], 1
-        )
+        part = np.full(count, 0 if over else self._parts[decision] == ACTIVATION)
+        index = np.full(count, decision / decisions)
+        progress = np.stack([index, spent, slack, previous / MAX_BITS, part], 1)
         features = (
             quality,
             np.zeros_like(activation) if over else activation,
@@ -109,12 +111,12 @@ class Observer:
         return np.asarray(clipped, np.float32)
 
 
-def _static_features(problem: Problem, layers: list[int]) -> NDArray[np.float64]:
+def _static_features(problem: Problem, plan: Plan) -> NDArray[np.float64]:
     """Features known beforehand, shape (decisions, features).
 
     Counts are fractions of the largest among the decided layers; shares are of the whole network.
     """
-    specs = [problem.layers[index] for index in layers]
+    specs = [problem.layers[decision.layer] for decision in plan.decisions]
     counts = np.array(
         [
             [
@@ -137,5 +139,12 @@ def _static_features(problem: Problem, layers: list[int]) -> NDArray[np.float64]
             for spec in specs
         ]
     )
-    errors = np.array([problem.weight_error(spec.name) for spec in specs])
+    errors = np.array(
+        [
+            problem.activation_error(spec.name)
+            if decision.part == ACTIVATION
+            else problem.weight_error(spec.name)
+            for spec, decision in zip(specs, plan.decisions, strict=True)
+        ]
+    )
     return np.concatenate([counts, shares, errors], 1)

@@ -5,6 +5,7 @@ import torch
 import torchvision
 
 from dqmq_env.costs import (
+    COSTS,
     Bops,
     Cost,
     Size,
@@ -93,18 +94,29 @@ def test_costs_by_hand() -> None:
     assert fraction(Bops(), SPECS, bits) == pytest.approx(2200 / 9600)
 
 
-@pytest.mark.parametrize("cost", [Size(), Bops()])
+@pytest.mark.parametrize("cost", COSTS)
 def test_table_sums_to_the_fraction(cost: Cost) -> None:
-    candidates = {"a": (2, 8), "b": (3, 4, 5)}
-    table = layer_table(cost, SPECS, candidates)
-    assert [len(row) for row in table] == [2, 3]
-    for i, a in enumerate(candidates["a"]):
-        for j, b in enumerate(candidates["b"]):
-            bits = BitAssignment({"a": (a, a), "b": (b, b)})
+    options = {
+        "a": [LayerBits(2, 2), LayerBits(8, 8)],
+        "b": [LayerBits(3, 3), LayerBits(4, 2), LayerBits(2, 4), LayerBits(5, 8)],
+    }
+    table = layer_table(cost, SPECS, options)
+    assert [len(row) for row in table] == [2, 4]
+    for i, a in enumerate(options["a"]):
+        for j, b in enumerate(options["b"]):
+            bits = BitAssignment({"a": a, "b": b})
             assert table[0][i] + table[1][j] == pytest.approx(fraction(cost, SPECS, bits))
 
 
-@pytest.mark.parametrize("cost", [Size(), Bops()])
+def test_size_leaves_activations_out_and_bops_count_both_alike() -> None:
+    for spec in SPECS:
+        assert Size().of(spec, LayerBits(4, 2)) == Size().of(spec, LayerBits(4, 8))
+        assert Size().of(spec, LayerBits(2, 4)) < Size().of(spec, LayerBits(8, 4))
+        assert Bops().of(spec, LayerBits(4, 2)) == Bops().of(spec, LayerBits(2, 4))
+        assert Bops().of(spec, LayerBits(4, 2)) < Bops().of(spec, LayerBits(4, 8))
+
+
+@pytest.mark.parametrize("cost", COSTS)
 def test_eight_bits_everywhere_is_one(cost: Cost) -> None:
     assert fraction(cost, SPECS, BitAssignment.uniform(["a", "b"], 8)) == 1
 
@@ -112,7 +124,8 @@ def test_eight_bits_everywhere_is_one(cost: Cost) -> None:
 def test_costs_have_names() -> None:
     assert cost_by_name("size") == Size()
     assert cost_by_name("bops") == Bops()
-    with pytest.raises(SettingError, match=r"cost: got 'flops', allowed are \['bops', 'size'"):
+    assert [cost_by_name(cost.name) for cost in COSTS] == list(COSTS)
+    with pytest.raises(SettingError, match=r"cost: got 'flops', allowed are \['size', 'bops'\]"):
         cost_by_name("flops")
 
 

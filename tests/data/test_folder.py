@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,9 +7,16 @@ import torch
 from PIL import Image
 
 from dqmq_env.data import load_image_folder
+from dqmq_env.data.folder import folder_classes
 from dqmq_env.errors import DataError
 
-SIZES = {"train_images": 8, "search_images": 4, "test_images": 5, "side": 16, "resize": 20}
+SIZES: dict[str, Any] = {
+    "train_images": 8,
+    "search_images": 4,
+    "test_images": 5,
+    "side": 16,
+    "resize": 20,
+}
 
 
 @pytest.fixture
@@ -57,13 +65,75 @@ def test_a_test_folder_does_instead_of_val(root: Path) -> None:
     assert len(load_image_folder(root, **SIZES).test) == 5
 
 
-def test_folders_that_are_missing_or_differ_are_refused(root: Path, tmp_path: Path) -> None:
+def test_a_test_split_that_is_not_wanted_is_not_read(root: Path) -> None:
+    for path in (root / "val").glob("*/*.png"):
+        path.write_bytes(b"no image")
+    assert len(load_image_folder(root, **(SIZES | {"test_images": 0})).test) == 0
+
+
+def test_two_images_make_two_splits(root: Path) -> None:
+    for path in (root / "train").glob("*/*.png"):
+        if path.stem != "0":
+            path.unlink()
+    data = load_image_folder(root, **(SIZES | {"train_images": 1, "search_images": 1000}))
+    assert (len(data.train), len(data.search)) == (1, 1)
+    (root / "train" / "dog" / "0.png").unlink()
+    with pytest.raises(DataError, match=r"^data: .*dog"):
+        load_image_folder(root, **SIZES)
+
+
+def test_labels_follow_the_classes_that_are_given(root: Path) -> None:
+    by_name = load_image_folder(root, **SIZES)
+    (root / "val" / "dog").rename(root / "val" / "wolf")
+    data = load_image_folder(root, **SIZES, classes=["dog", "ewe", "cat", "wolf"])
+    assert data.classes == ("dog", "ewe", "cat", "wolf")
+    assert torch.equal(data.train.labels, 2 - 2 * by_name.train.labels)
+    assert torch.equal(data.test.labels, 2 + by_name.test.labels)
+    with pytest.raises(DataError, match=r"^classes: .*train has 'cat', which is none of the 2"):
+        load_image_folder(root, **SIZES, classes=["dog", "wolf"])
+
+
+def test_classes_are_known_without_a_look_at_the_images(root: Path) -> None:
+    for path in (root / "train").glob("*/*.png"):
+        path.unlink()
+    assert folder_classes(root) == ("cat", "dog")
     with pytest.raises(DataError, match="no folders 'train' and 'val'"):
-        load_image_folder(tmp_path / "nowhere")
+        folder_classes(root / "train")
+
+
+def test_folders_that_are_missing_empty_or_differ_are_refused(root: Path) -> None:
+    with pytest.raises(DataError, match="no folders 'train' and 'val'"):
+        load_image_folder(root / "nowhere")
     (root / "val" / "dog").rename(root / "val" / "wolf")
     with pytest.raises(DataError, match="classes"):
         load_image_folder(root, **SIZES)
+    (root / "val" / "wolf").rename(root / "val" / "dog")
     for path in (root / "train" / "cat").iterdir():
         path.unlink()
     with pytest.raises(DataError, match="cat"):
         load_image_folder(root, **SIZES)
+
+
+def test_an_image_that_cannot_be_read_is_named(root: Path) -> None:
+    content = (root / "val" / "dog" / "1.png").read_bytes()
+    for broken in (content[: len(content) // 2], b"", b"no image"):
+        (root / "val" / "dog" / "1.png").write_bytes(broken)
+        with pytest.raises(DataError, match=r"^data: .*1\.png is no image that can be read"):
+            load_image_folder(root, **(SIZES | {"test_images": 8}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"side": 0}, "side: got 0, allowed are integers from 1"),
+        ({"resize": 15}, "resize: got 15, allowed are integers from 16"),
+        ({"train_images": 0}, "train_images: got 0"),
+        ({"search_images": -1}, "search_images: got -1"),
+        ({"test_images": 2.5}, "test_images: got 2.5"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(
+    root: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=f"^{message}"):
+        load_image_folder(root, **(SIZES | changes))

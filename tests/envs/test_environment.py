@@ -49,14 +49,14 @@ def finish(env: Any, rng: np.random.Generator) -> tuple[list[Any], float, dict[s
 
 def test_spaces_are_those_of_the_documentation(shipped: Any) -> None:
     assert shipped.action_space == gym.spaces.Discrete(7)
-    assert shipped.observation_space == gym.spaces.Box(0.0, 1.0, (30,), np.float32)
+    assert shipped.observation_space == gym.spaces.Box(0.0, 1.0, (31,), np.float32)
     assert shipped.core.candidates == (2, 3, 4, 5, 6, 7, 8)
     layout = shipped.core.observer.layout
     parts = {"quality": (0, 6), "activation": (6, 10), "layer": (10, 19), "error": (19, 26)}
     for part, (start, stop) in parts.items():
         assert layout.part(part) == slice(start, stop)
-    progress = ["index", "spent", "slack", "previous"]
-    assert [layout.place(f"progress.{name}") for name in progress] == [26, 27, 28, 29]
+    progress = ["index", "spent", "slack", "previous", "activation"]
+    assert [layout.place(f"progress.{name}") for name in progress] == [26, 27, 28, 29, 30]
     pinned = [name for name, widths in shipped.problem.candidates.items() if widths == (8,)]
     assert pinned == ["conv1", "fc"]
 
@@ -82,6 +82,7 @@ def test_progress_is_as_documented(shipped: Any, seed: int) -> None:
         assert seen["progress.spent"] == pytest.approx(spent / whole, abs=1e-6)
         assert seen["progress.previous"] == pytest.approx(previous / 8)
         assert seen["progress.slack"] == 1  # no budget binds
+        assert seen["progress.activation"] == 0  # decisions are joint
         assert np.array_equal(observation[layout.part("quality")], first[layout.part("quality")])
 
 
@@ -121,15 +122,19 @@ def test_the_reported_assignment_can_be_replayed(shipped: Any) -> None:
 
 
 def test_more_bits_are_more_accurate_and_noise_costs_accuracy(shipped: Any) -> None:
-    def accuracy(action: int, condition: str) -> float:
+    def end(action: int, condition: str) -> dict[str, Any]:
         shipped.reset(options={"condition": condition, "batch": 0})
         for _ in range(18):
-            info = shipped.step(action)[4]
-        return float(info["accuracy"])
+            info: dict[str, Any] = shipped.step(action)[4]
+        return info
 
-    assert accuracy(6, "clean") > 0.85
-    assert accuracy(6, "clean") > accuracy(0, "clean") + 0.3
-    assert accuracy(6, "clean") > accuracy(6, "gaussian_noise/5")
+    clean, noisy = ([end(k, c) for k in (0, 6)] for c in ("clean", "gaussian_noise/5"))
+    assert clean[1]["accuracy"] > 0.85
+    assert clean[1]["accuracy"] > noisy[1]["accuracy"] + 0.05
+    assert clean[1]["loss"] < clean[0]["loss"] - 0.01
+    # two bits are nearly enough for clean images, but not for noisy ones
+    assert noisy[1]["loss"] < noisy[0]["loss"] - 0.05
+    assert noisy[1]["accuracy"] > noisy[0]["accuracy"] + 0.02
 
 
 def test_it_can_be_pickled_fresh_and_midway(shipped: Any) -> None:
@@ -154,6 +159,8 @@ def test_it_can_be_pickled_fresh_and_midway(shipped: Any) -> None:
         ({"cost": "flops"}, SettingError, "cost: got 'flops'"),
         ({"bits": [2, 9]}, DQMQError, "bits: got 9"),
         ({"bits": [4]}, DQMQError, "candidates"),
+        ({"activation_bits": 9}, DQMQError, "bits: got 9"),
+        ({"decisions": "both"}, SettingError, "decisions: got 'both'"),
         ({"budget": 0.01}, DQMQError, "budget: got 0.01"),
         ({"batch_size": 0}, DQMQError, "batch_size: got 0"),
         ({"conditions": {"fog/3": 1}}, ConditionError, "fog"),
@@ -272,7 +279,8 @@ def test_other_actions_are_refused_and_change_nothing(tiny: BitWidthEnv, action:
 @pytest.mark.parametrize("action", [1, np.int8(1), np.int64(1), np.uint8(1), np.array(1)])
 def test_integers_of_all_kinds_are_actions(tiny: BitWidthEnv, action: Any) -> None:
     tiny.reset(seed=0)
-    assert tiny.step(action)[0][-1] == np.float32(4 / 8)
+    previous = tiny.core.observer.layout.place("progress.previous")
+    assert tiny.step(action)[0][previous] == np.float32(4 / 8)
 
 
 def test_steps_outside_of_an_episode_are_refused(tiny: BitWidthEnv) -> None:

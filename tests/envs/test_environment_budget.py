@@ -1,6 +1,7 @@
 """A budget holds for every finished episode, whatever the agent does."""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,19 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dqmq_env import BitWidthEnv, NetworkProblem, Task
-from dqmq_env.costs import Bops, Cost, Size, layer_table
+from dqmq_env import BitAssignment, BitWidthEnv, LayerBits, NetworkProblem, Task
+from dqmq_env.costs import COSTS, Cost, fraction
 from dqmq_env.errors import BudgetError
-from dqmq_env.task.budget import Budget
+from dqmq_env.quantization.spec import LayerSpec
+from dqmq_env.task.budget import Budget, pair_tables
+from dqmq_env.task.decisions import JointDecisions, SeparateDecisions
 
 BITS = (2, 4, 8)
-COSTS: list[Cost] = [Size(), Bops()]
 shares = st.floats(0, 1)
 costs = st.sampled_from(COSTS)
 
 
+def joint_table(problem: NetworkProblem, cost: Cost) -> list[Any]:
+    """For each layer its cost at each of its candidates, for weights and activations alike."""
+    return [pairs.diagonal() for pairs in pair_tables(cost, problem)]
+
+
 def smallest(problem: NetworkProblem, cost: Cost) -> float:
-    return float(sum(row.min() for row in layer_table(cost, problem.layers, problem.candidates)))
+    return float(sum(row.min() for row in joint_table(problem, cost)))
 
 
 def make(
@@ -43,8 +50,9 @@ def play(env: BitWidthEnv, actions: list[int]) -> tuple[dict[str, Any], list[Any
 
 def decided_bits(env: BitWidthEnv, info: dict[str, Any]) -> list[int]:
     pairs = list(info["assignment"].values())
-    assert all(weight == activation for weight, activation in pairs)
-    return [pairs[layer][0] for layer in env.core.observer.layers]
+    if env.core.task.decisions == JointDecisions():
+        assert all(weight == activation for weight, activation in pairs)
+    return [pairs[decision.layer][decision.part] for decision in env.core.plan.decisions]
 
 
 action_lists = st.lists(st.integers(0, 2), min_size=6, max_size=6)
@@ -81,12 +89,13 @@ def test_wanting_the_most_uses_the_budget_up(
     """What is left is less than what one more step of any lowered layer would have cost."""
     env = make(tiny_problem, cost, share)
     info, _ = play(env, [2] * 6)
-    table = layer_table(cost, tiny_problem.layers, tiny_problem.candidates)
+    table = joint_table(tiny_problem, cost)
     left = env.core.task.budget.fraction - info["costs"][cost.name]
-    for layer, bits in zip(env.core.observer.layers, decided_bits(env, info), strict=True):
+    decisions = env.core.plan.decisions
+    for decision, bits in zip(decisions, decided_bits(env, info), strict=True):
         if bits < 8:
-            index = BITS.index(bits)
-            assert left < table[layer][index + 1] - table[layer][index] + 1e-9
+            index, row = BITS.index(bits), table[decision.layer]
+            assert left < row[index + 1] - row[index] + 1e-9
 
 
 @settings(max_examples=20)
@@ -97,7 +106,7 @@ def test_slack_and_spent_are_observed(
     env = make(tiny_problem, cost, share)
     layout = env.core.observer.layout
     observation, _ = env.reset(seed=0)
-    table = layer_table(cost, tiny_problem.layers, tiny_problem.candidates)
+    table = joint_table(tiny_problem, cost)
     low, high = sum(row.min() for row in table[1:]), sum(row.max() for row in table[1:])
     budget = env.core.task.budget.fraction
     spent = table[0][0]
@@ -154,3 +163,77 @@ def test_a_whole_assignment_at_once_is_lowered_in_the_same_way(
     assert terminated
     assert info == stepwise
     assert 0 <= reward <= 1
+
+
+# Costs that do not grow with bits: hardware may pad 4 bits to 8, or have no kernels for 2.
+
+
+@dataclass(frozen=True)
+class Uneven:
+    """A cost that is looked up."""
+
+    at_two: float
+    at_four: float
+    at_eight: float
+    name: str = "uneven"
+
+    def of(self, spec: LayerSpec, bits: LayerBits) -> float:
+        cost = {2: self.at_two, 4: self.at_four, 8: self.at_eight}
+        return spec.macs * (cost[bits.weight] + cost[bits.activation])
+
+
+@pytest.mark.parametrize(
+    ("cost", "executed"),
+    [
+        (Uneven(9, 5, 6), [4, 4, 4]),  # 2 goes up, 8 goes down
+        (Uneven(9, 9, 6), [8, 8, 8]),
+        (Uneven(5, 9, 5), [2, 2, 8]),  # 4 is as near to 2 as it is to 8
+        (Uneven(5, 5, 9), [2, 4, 4]),
+    ],
+)
+def test_an_infeasible_action_goes_to_the_nearest_feasible_one(
+    tiny_problem: NetworkProblem, cost: Uneven, executed: list[int]
+) -> None:
+    at = {2: cost.at_two, 4: cost.at_four, 8: cost.at_eight}
+    macs = [spec.macs for spec in tiny_problem.layers]
+    pinned = (macs[0] + macs[-1]) / sum(macs)
+    budget = pinned + (1 - pinned) * min(at.values()) / at[8]
+    for decisions in (JointDecisions(), SeparateDecisions()):
+        env = BitWidthEnv(tiny_problem, Task(budget=Budget(cost, budget), decisions=decisions))
+        for action, bits in enumerate(executed):
+            info, masks = play(env, [action] * env.core.decisions)
+            for mask in masks:
+                assert [BITS[k] for k in range(3) if mask[k]] == sorted(set(executed))
+            assert decided_bits(env, info) == [bits] * env.core.decisions
+            assert info["lowered"] == (0 if bits == BITS[action] else env.core.decisions)
+
+
+price = st.floats(1, 10)
+
+
+@settings(max_examples=30)
+@given(
+    cost=st.builds(Uneven, price, price, price),
+    share=shares,
+    actions=st.lists(st.integers(0, 2), min_size=12, max_size=12),
+    separate=st.booleans(),
+)
+def test_no_episode_exceeds_a_budget_of_such_a_cost(
+    tiny_problem: NetworkProblem,
+    cost: Uneven,
+    share: float,
+    actions: list[int],
+    separate: bool,
+) -> None:
+    low = sum(pairs.min() for pairs in pair_tables(cost, tiny_problem))
+    budget = low + share * max(1 - low, 0)
+    decisions = SeparateDecisions() if separate else JointDecisions()
+    env = BitWidthEnv(tiny_problem, Task(budget=Budget(cost, budget), decisions=decisions))
+    actions = actions[: env.core.decisions]
+    info, masks = play(env, actions)
+    bits = BitAssignment(info["assignment"])
+    assert fraction(cost, tiny_problem.layers, bits) <= budget + 1e-9
+    indices = [BITS.index(width) for width in decided_bits(env, info)]
+    for action, mask, index in zip(actions, masks, indices, strict=True):
+        assert index == min(np.flatnonzero(mask), key=lambda k: (abs(k - action), k))
+    assert info["lowered"] == sum(a != k for a, k in zip(actions, indices, strict=True))

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dqmq_env.envs.render import Frame, draw_rgb, draw_text
+from dqmq_env.quantization.assignment import LayerBits
 
 LAYERS = ("conv1", "layer1.0.conv1", "layer1.0.conv2", "fc")
 
@@ -17,10 +18,15 @@ def noise(count: int = 16, side: int = 28, channels: int = 1) -> NDArray[np.uint
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
+def alike(*widths: int | None) -> tuple[LayerBits | None, ...]:
+    """Layers whose weights and activations have the same bits, or are not decided yet."""
+    return tuple(None if width is None else LayerBits(width, width) for width in widths)
+
+
 def frame(**changes: Any) -> Frame:
     middle = Frame(
         layers=LAYERS,
-        bits=(8, 3, None, None),
+        bits=alike(8, 3, None, None),
         condition="gaussian_noise/3",
         cost_name="bops",
         cost_fraction=0.2,
@@ -46,6 +52,16 @@ def test_text_shows_layers_without_a_decision_as_such() -> None:
     text = draw_text(frame())
     assert row_of(text, "layer1.0.conv2") == "········  ?"
     assert row_of(text, "fc") == "········  ?"
+
+
+def test_text_names_both_widths_where_they_differ() -> None:
+    """Blocks are the bits of the weights."""
+    text = draw_text(frame(bits=(LayerBits(4, 8), LayerBits(8, 2), *alike(6, None))))
+    assert row_of(text, "conv1") == "████░░░░  4/8"
+    assert row_of(text, "layer1.0.conv1") == "████████  8/2"
+    assert row_of(text, "layer1.0.conv2") == "██████░░    6"
+    assert row_of(text, "fc") == "········    ?"
+    assert {len(line) for line in text.splitlines()[2:6]} == {29}
 
 
 def test_text_keeps_forward_order_and_one_left_edge() -> None:
@@ -84,7 +100,7 @@ def test_text_names_condition_and_accuracy() -> None:
 
 
 def test_text_is_plain() -> None:
-    text = draw_text(frame(bits=(8, 3, 16, None), max_bits=16))
+    text = draw_text(frame(bits=alike(8, 3, 16, None), max_bits=16))
     assert "\x1b" not in text
     assert all(line == line.rstrip() for line in text.splitlines())
     assert not text.endswith("\n")
@@ -115,21 +131,52 @@ def test_picture_ignores_the_style_of_the_user() -> None:
 LEFT, RIGHT = np.s_[:, :570], np.s_[:, 570:]
 
 
+def track(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where nothing is drawn over the track of a bar."""
+    return np.asarray((picture == (0xEC, 0xEF, 0xF3)).all(axis=2))
+
+
 def test_bits_change_the_left_of_the_picture_alone() -> None:
-    one, other = draw_rgb(frame()), draw_rgb(frame(bits=(8, 4, None, None)))
+    one, other = draw_rgb(frame()), draw_rgb(frame(bits=alike(8, 4, None, None)))
     assert (one[LEFT] != other[LEFT]).any()
     np.testing.assert_array_equal(one[RIGHT], other[RIGHT])
 
 
 def test_more_bits_fill_more_of_the_picture() -> None:
     def filled(bits: int) -> int:
-        track = np.array([0xEC, 0xEF, 0xF3])
-        picture = draw_rgb(frame(bits=(bits,) * 4, images=noise(1)))[LEFT]
-        return int((picture != track).any(axis=2).sum())
+        picture = draw_rgb(frame(bits=alike(*[bits] * 4), images=noise(1)))[LEFT]
+        return int((~track(picture)).sum())
 
     areas = [filled(bits) for bits in range(1, 9)]
     assert areas == sorted(areas)
     assert min(np.diff(areas)) > 1000
+
+
+def test_upper_half_of_a_bar_is_about_weights_and_the_lower_one_about_the_activation() -> None:
+    def drawn(weight: int, activation: int) -> NDArray[np.uint8]:
+        # without the number beside the bar
+        return draw_rgb(frame(bits=(LayerBits(weight, activation), *alike(1, 1, 1))))[LEFT][:, :520]
+
+    both, weights, activations = drawn(4, 4), drawn(8, 4), drawn(4, 8)
+    rows = [np.flatnonzero((both != other).any((1, 2))) for other in (weights, activations)]
+    assert len(rows[0]) > 10
+    assert rows[0].max() <= rows[1].min()
+    assert abs(len(rows[0]) - len(rows[1])) <= 1
+    # all of the halves but their common edge are as in a bar of one width
+    middle = rows[1].min() + 1
+    np.testing.assert_array_equal(weights[: middle - 1], drawn(8, 8)[: middle - 1])
+    np.testing.assert_array_equal(weights[middle:], both[middle:])
+    np.testing.assert_array_equal(activations[middle:], drawn(8, 8)[middle:])
+
+
+@pytest.mark.parametrize(("weight", "activation"), [(4, 8), (8, 4), (1, 2)])
+def test_a_mixed_bar_is_filled_half_by_each(weight: int, activation: int) -> None:
+    def empty(weight: int, activation: int) -> int:
+        picture = draw_rgb(frame(bits=(LayerBits(weight, activation),) * 4, images=noise(1)))
+        return int(track(picture[LEFT]).sum())
+
+    mean = (empty(weight, weight) + empty(activation, activation)) / 2
+    assert empty(weight, activation) == pytest.approx(mean, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +218,7 @@ def test_any_number_and_size_of_images_fits(images: NDArray[np.uint8]) -> None:
 @pytest.mark.parametrize("count", [1, 60, 200])
 def test_any_number_of_layers_fits(count: int) -> None:
     layers = tuple(f"backbone.stages.{i}.blocks.depthwise.projection" for i in range(count))
-    picture = draw_rgb(frame(layers=layers, bits=(8,) * count))
+    picture = draw_rgb(frame(layers=layers, bits=alike(*[8] * count)))
     assert (picture[:, :20] == 255).all()
     assert (picture[:, 570:580] == 255).all()
     assert (picture[530:] == 255).all()
@@ -179,7 +226,7 @@ def test_any_number_of_layers_fits(count: int) -> None:
 
 def test_a_picture_is_fast_enough_for_a_video() -> None:
     layers = tuple(f"layer{i}" for i in range(22))
-    scene = frame(layers=layers, bits=(8,) * 22)
+    scene = frame(layers=layers, bits=alike(*[8] * 22))
     draw_rgb(scene)
     times = []
     for _ in range(5):
@@ -193,9 +240,14 @@ def test_a_picture_is_fast_enough_for_a_video() -> None:
     ("changes", "message"),
     [
         ({"layers": (), "bits": ()}, "^layers: got none"),
-        ({"bits": (8, 8)}, "^bits: got 2 for 4 layers"),
-        ({"bits": (8, 9, None, None)}, "^bits: got 9 for layer1.0.conv1, must be 1 to 8"),
-        ({"bits": (0, 8, None, None)}, "^bits: got 0 for conv1"),
+        ({"bits": alike(8, 8)}, "^bits: got 2 for 4 layers"),
+        (
+            {"bits": alike(8, 9, None, None)},
+            r"^bits: got \(9, 9\) for layer1.0.conv1, must be 1 to 8",
+        ),
+        ({"bits": alike(0, 8, None, None)}, r"^bits: got \(0, 0\) for conv1"),
+        ({"bits": (LayerBits(8, 9), *alike(8, 8, 8))}, r"^bits: got \(8, 9\) for conv1"),
+        ({"bits": (*alike(8, 8, 8), LayerBits(0, 8))}, r"^bits: got \(0, 8\) for fc"),
         ({"cost_fraction": -0.1}, "^cost_fraction: got -0.1"),
         ({"cost_fraction": float("nan")}, "^cost_fraction: got nan"),
         ({"budget": float("nan")}, "^budget: got nan"),

@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dqmq_env import BitAssignment, BitWidthEnv, Condition, LayerBits, NetworkProblem, describe
+from dqmq_env import (
+    BitAssignment,
+    BitWidthEnv,
+    Condition,
+    LayerBits,
+    NetworkProblem,
+    Task,
+    describe,
+)
 from dqmq_env.data import ImageData, ImageSplit
 from dqmq_env.errors import (
     AssignmentError,
@@ -23,20 +31,30 @@ from dqmq_env.errors import (
 from dqmq_env.evaluation.accuracy import judge
 from dqmq_env.evaluation.statistics import activation_statistics
 from dqmq_env.problem.pass_key import PassKey
-from dqmq_env.problem.protocol import Rollout, decided_layers
+from dqmq_env.problem.protocol import Rollout
+from dqmq_env.quantization.post_training import StepSearch
+from dqmq_env.task.decisions import (
+    DecisionScheme,
+    JointDecisions,
+    Plan,
+    SeparateDecisions,
+    plan_of,
+)
 
 MakeProblem = Callable[..., NetworkProblem]
 CLEAN, NOISE = Condition.parse("clean"), Condition.parse("gaussian_noise/3")
 
 
 def mixed_bits(problem: NetworkProblem, seed: int = 0) -> BitAssignment:
-    """Random bits of every layer, weights and activations alike."""
+    """Random bits of the weights and of the activation of every layer."""
     rng = np.random.default_rng(seed)
     return BitAssignment(
         {
-            name: (width, width)
-            for name, widths in problem.candidates.items()
-            for width in [int(rng.choice(widths))]
+            name: tuple(
+                int(rng.choice(candidates[name]))
+                for candidates in (problem.candidates, problem.activation_candidates)
+            )
+            for name in problem.candidates
         }
     )
 
@@ -46,19 +64,27 @@ def run(rollout: Rollout, *assignments: BitAssignment) -> None:
         rollout.choose([assignment[name] for assignment in assignments])
 
 
+def joint(problem: NetworkProblem) -> Plan:
+    return plan_of(problem, JointDecisions())
+
+
+def decided(plan: Plan) -> list[int]:
+    return [decision.layer for decision in plan.decisions]
+
+
 def test_what_it_is_made_of(tiny_problem: NetworkProblem) -> None:
     assert [spec.name for spec in tiny_problem.layers] == list(tiny_problem.candidates)
     assert tiny_problem.candidates["conv1"] == tiny_problem.candidates["fc"] == (8,)
     assert tiny_problem.candidates["layer2.0.conv1"] == (2, 4, 8)
     assert tiny_problem.batches == 2  # 50 images, 20 in a batch
-    layers, candidates = decided_layers(tiny_problem)
-    assert layers == list(range(1, 7))
-    assert candidates == (2, 4, 8)
+    assert tiny_problem.activation_candidates == tiny_problem.candidates
+    assert decided(joint(tiny_problem)) == list(range(1, 7))
+    assert joint(tiny_problem).candidates == (2, 4, 8)
 
 
 def test_the_ends_can_be_decided_too(make_tiny_problem: MakeProblem) -> None:
     problem = make_tiny_problem(first=None, last=None)
-    assert decided_layers(problem)[0] == list(range(8))
+    assert decided(joint(problem)) == list(range(8))
 
 
 @pytest.mark.parametrize("ends", [(8, None), (None, 4)])
@@ -66,12 +92,12 @@ def test_layers_that_differ_in_candidates_are_not_decided_together(
     make_tiny_problem: MakeProblem, ends: tuple[int | None, int | None]
 ) -> None:
     problem = make_tiny_problem(bits=(4, 8), first=ends[0], last=ends[1])
-    assert len(decided_layers(problem)[0]) == 7
+    assert len(decided(joint(problem))) == 7
 
 
 def test_a_problem_without_a_choice_has_no_decisions(make_tiny_problem: MakeProblem) -> None:
     with pytest.raises(AssignmentError, match="candidates: allowed is one set of two or more"):
-        decided_layers(make_tiny_problem(bits=(4,)))
+        joint(make_tiny_problem(bits=(4,)))
 
 
 @pytest.mark.parametrize(
@@ -87,6 +113,10 @@ def test_a_problem_without_a_choice_has_no_decisions(make_tiny_problem: MakeProb
         ({"bits": (2, 32)}, AssignmentError, "bits: got 32"),
         ({"first": 9}, AssignmentError, "first: got 9"),
         ({"last": 32}, AssignmentError, "last: got 32"),
+        ({"activation_bits": 0}, AssignmentError, "bits: got 0"),
+        ({"activation_bits": 9}, AssignmentError, "bits: got 9"),
+        ({"activation_bits": 32}, AssignmentError, "bits: got 32"),
+        ({"activation_bits": 2.5}, AssignmentError, r"bits: got 2\.5"),
     ],
 )
 def test_other_settings_are_refused(
@@ -199,6 +229,83 @@ def test_weight_errors_fall_with_bits(tiny_problem: NetworkProblem) -> None:
     assert errors[1] == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_activation_errors_are_those_of_calibration_images(tiny_problem: NetworkProblem) -> None:
+    """Of a sample of the values, that is."""
+    x = tiny_problem.normalize(tiny_problem.calibration)
+    received: dict[str, Tensor] = {}
+    hooks = [
+        tiny_problem.network.get_submodule(spec.name).register_forward_hook(
+            lambda _, inputs, __, name=spec.name: received.update({name: inputs[0]})
+        )
+        for spec in tiny_problem.layers
+    ]
+    with torch.no_grad():
+        tiny_problem.network(x)
+    for hook in hooks:
+        hook.remove()
+    for layer in tiny_problem.quantized.layers:
+        name = layer.spec.name
+        errors = tiny_problem.activation_error(name)
+        assert errors.shape == (len(layer.activation_candidates),)
+        values = received[name]
+        for bits, error in zip(layer.activation_candidates, errors, strict=True):
+            rounded = layer.quantized_input(values, bits).detach()
+            expected = ((rounded - values).square().sum() / values.square().sum()).sqrt()
+            assert error == pytest.approx(float(expected), rel=0.2)
+        assert errors[0] < 1
+        assert (np.diff(errors) < 0).all()
+
+
+def test_asking_for_activation_errors_changes_nothing(make_tiny_problem: MakeProblem) -> None:
+    asked, other = make_tiny_problem(), make_tiny_problem()
+    errors = asked.activation_error("layer1.0.conv1")
+    assert np.array_equal(asked.activation_error("layer1.0.conv1"), errors)
+    bits = mixed_bits(asked)
+    assert asked.evaluate(bits, NOISE) == other.evaluate(bits, NOISE)
+    states = [problem.quantized.state_dict() for problem in (asked, other)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not any(layer.training for layer in asked.quantized.layers)
+
+
+def test_activations_of_one_width(make_tiny_problem: MakeProblem) -> None:
+    problem = make_tiny_problem(bits=(2, 4), activation_bits=8)
+    names = list(problem.candidates)
+    assert problem.candidates == {
+        name: (8,) if name in ("conv1", "fc") else (2, 4) for name in names
+    }
+    assert problem.activation_candidates == dict.fromkeys(names, (8,))
+    expected = {name: (8, 8) if name in ("conv1", "fc") else (2, 8) for name in names}
+    assert problem.uniform(2) == BitAssignment(expected)
+    for scheme in (JointDecisions(), SeparateDecisions()):
+        plan = plan_of(problem, scheme)
+        assert decided(plan) == list(range(1, 7))
+        assert plan.candidates == (2, 4)
+    for name in names:
+        assert problem.activation_error(name).shape == (1,)
+    with pytest.raises(AssignmentError, match=r"got 8, the candidates of layer1\.0\.conv1"):
+        problem.uniform(8)
+    with pytest.raises(AssignmentError, match=r"got 4 bits, its candidates are \[8\]"):
+        problem.evaluate(BitAssignment(expected | {"layer1.0.conv1": (4, 4)}), "clean")
+
+
+def test_the_width_of_activations_matters_for_accuracy_but_not_for_size(
+    make_tiny_problem: MakeProblem,
+) -> None:
+    settings: dict[str, Any] = {"bits": (4, 8), "post_training": StepSearch()}
+    problems = [make_tiny_problem(**settings, activation_bits=bits) for bits in (2, 8)]
+    low, high = (problem.uniform(8) for problem in problems)
+    outcomes = [p.evaluate(bits, "clean") for p, bits in zip(problems, (low, high), strict=True)]
+    assert outcomes[0].loss[0] != outcomes[1].loss[0]
+    costs = [p.cost(bits) for p, bits in zip(problems, (low, high), strict=True)]
+    assert costs[0]["size"] == costs[1]["size"] == 1
+    assert costs[0]["bops"] < costs[1]["bops"] == 1
+    # at the same bits it is the same network as one whose activations have candidates
+    alike = make_tiny_problem(**settings).evaluate(high, "clean")
+    assert (alike.accuracy, alike.loss) == (outcomes[1].accuracy, outcomes[1].loss)
+    trainable = problems[0].trainable()
+    assert trainable.activation_candidates == problems[0].activation_candidates
+
+
 def test_a_dead_layer_gives_finite_observations(
     tiny_network: nn.Module, tiny_data: ImageData
 ) -> None:
@@ -207,8 +314,11 @@ def test_a_dead_layer_gives_finite_observations(
         network.layer2[0].conv1.weight.zero_()
     problem = NetworkProblem.over(network, tiny_data, batch_size=20, calibration_images=20)
     assert problem.weight_error("layer2.0.conv1").tolist() == [0] * 7
-    observation, _ = BitWidthEnv(problem).reset(seed=0)
-    assert np.isfinite(observation).all()
+    for decisions in (JointDecisions(), SeparateDecisions()):
+        observation, _ = BitWidthEnv(problem, Task(decisions=decisions)).reset(seed=0)
+        assert np.isfinite(observation).all()
+    for spec in problem.layers:
+        assert np.isfinite(problem.activation_error(spec.name)).all()
 
 
 def test_evaluation_is_a_plain_forward_pass(tiny_problem: NetworkProblem) -> None:
@@ -325,14 +435,17 @@ def test_rollouts_can_be_pickled_midway(tiny_problem: NetworkProblem) -> None:
     assert other.outcome().loss == rollout.outcome().loss
 
 
-def test_agents_see_no_test_image(tiny_network: nn.Module, tiny_data: ImageData) -> None:
+@pytest.mark.parametrize("decisions", [JointDecisions(), SeparateDecisions()])
+def test_agents_see_no_test_image(
+    tiny_network: nn.Module, tiny_data: ImageData, decisions: DecisionScheme
+) -> None:
     """Nothing that an environment gives depends on the test split."""
 
     def experience(problem: NetworkProblem) -> list[bytes]:
-        env = BitWidthEnv(problem)
+        env = BitWidthEnv(problem, Task(decisions=decisions))
         observation, _ = env.reset(seed=0)
         seen = [observation.tobytes()]
-        for _ in range(6):
+        for _ in range(env.core.decisions):
             observation, reward, *_ = env.step(1)
             seen += [observation.tobytes(), str(reward).encode()]
         return seen
@@ -355,13 +468,14 @@ def test_an_untraceable_network_is_evaluated_with_one_warning(tiny_data: ImageDa
         bits = mixed_bits(problem)
         rollout = problem.start([CLEAN], [0])
         run(rollout, bits)
+        outcome = rollout.outcome()
         problem.trainable()
     assert ["cannot be traced" in str(w.message) for w in caught] == [True]
     images, labels = problem.batch(PassKey("search", CLEAN, 0))
     with torch.no_grad():
         logits = problem.quantized(problem.normalize(images), bits)
     accuracy = float((logits.argmax(1) == labels).double().mean())
-    assert rollout.outcome().accuracy.tolist() == [accuracy]
+    assert outcome.accuracy.tolist() == [accuracy]
 
 
 # What passes have in common is computed once.

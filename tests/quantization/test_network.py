@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from dqmq_env import BitAssignment, LayerBits, QuantizedNetwork
 from dqmq_env.errors import AssignmentError
+from dqmq_env.quantization.candidates import candidate_bits
 from dqmq_env.quantization.choice import RelaxedBits
-from dqmq_env.quantization.network import candidate_bits
 from dqmq_env.quantization.quantizers import quantize
 from dqmq_env.quantization.step_size import LearnedStepSize, MinMax
 from dqmq_env.quantization.tracing import trace_layers

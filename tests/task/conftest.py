@@ -16,11 +16,15 @@ class TableStub:
 
     layers: Sequence[LayerSpec]
     candidates: Mapping[str, tuple[int, ...]]
+    activation_candidates: Mapping[str, tuple[int, ...]]
     mixture: Mixture
     batches: int = 1
 
     def weight_error(self, name: str) -> NDArray[np.float64]:
         return np.array([0.5**bits for bits in self.candidates[name]])
+
+    def activation_error(self, name: str) -> NDArray[np.float64]:
+        return np.array([0.75**bits for bits in self.activation_candidates[name]])
 
     def start(self, conditions: Sequence[Condition], batches: Sequence[int]) -> Rollout:
         raise NotImplementedError
@@ -28,12 +32,16 @@ class TableStub:
 
 @pytest.fixture(scope="session")
 def make_stub() -> Callable[..., TableStub]:
-    """Makes a problem of layers with the given numbers of weights and MACs."""
+    """Makes a problem of layers with the given numbers of weights and MACs.
+
+    Activations have the candidates of the weights, unless they are given their own.
+    """
 
     def make(
         layers: Sequence[tuple[int, int]],
         bits: tuple[int, ...] = (2, 4, 8),
         pinned: Mapping[int, int] | None = None,
+        activation_bits: tuple[int, ...] | None = None,
     ) -> TableStub:
         specs = [
             LayerSpec(
@@ -51,10 +59,13 @@ def make_stub() -> Callable[..., TableStub]:
             )
             for i, (weights, macs) in enumerate(layers)
         ]
-        pinned = pinned or {}
-        candidates = {
-            spec.name: (pinned[i],) if i in pinned else bits for i, spec in enumerate(specs)
-        }
-        return TableStub(specs, candidates, Mixture.uniform(["clean"]))
+        fixed = {specs[i].name: (width,) for i, width in (pinned or {}).items()}
+        names = [spec.name for spec in specs]
+        return TableStub(
+            specs,
+            dict.fromkeys(names, bits) | fixed,
+            dict.fromkeys(names, activation_bits or bits) | fixed,
+            Mixture.uniform(["clean"]),
+        )
 
     return make
