@@ -11,7 +11,15 @@ from dqmq_env.errors import NetworkError
 from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.surgery import eval_mode
 
-_OTHER_WEIGHTED = (nn.Conv1d, nn.Conv3d, nn.modules.conv._ConvTransposeNd, nn.RNNBase, nn.Bilinear)
+_OTHER_WEIGHTED = (
+    nn.Conv1d,
+    nn.Conv3d,
+    nn.modules.conv._ConvTransposeNd,
+    nn.RNNBase,
+    nn.Bilinear,
+    nn.MultiheadAttention,
+    nn.Embedding,
+)
 
 
 def trace_layers(

@@ -157,6 +157,24 @@ def test_a_bare_layer_is_refused() -> None:
         trace_layers(nn.Linear(4, 2), torch.zeros(1, 4))
 
 
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.stem(x).flatten(2).transpose(1, 2)
+        attended: torch.Tensor = self.attention(tokens, tokens, tokens)[0]
+        return attended.mean(1)
+
+
+def test_attention_stays_in_float_and_is_named() -> None:
+    with pytest.warns(UserWarning, match="stay in float: attention"):
+        specs = trace_layers(Attending().eval(), torch.zeros(1, 1, 5, 5))
+    assert [spec.name for spec in specs] == ["stem"]
+
+
 def test_layers_of_other_kinds_are_named_in_a_warning() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ConvTranspose2d(2, 1, 3))
     with pytest.warns(UserWarning, match="stay in float: 1"):
