@@ -12,12 +12,12 @@ from dqmq_env.version import __version__
 
 if TYPE_CHECKING:
     from dqmq_env.data import ImageData, ImageSplit, load_fashion_mnist
-    from dqmq_env.envs.core import Task
     from dqmq_env.envs.single import BitWidthEnv
     from dqmq_env.problem.network_problem import NetworkProblem
     from dqmq_env.quality import Condition, Mixture, corrupt, describe
     from dqmq_env.quantization.assignment import BitAssignment, LayerBits
     from dqmq_env.quantization.network import QuantizedNetwork
+    from dqmq_env.task.task import Task
     from dqmq_env.zoo.checkpoints import load_checkpoint
 
 __all__ = [
@@ -50,7 +50,7 @@ __getattr__, __dir__ = lazy_names(
         "Mixture": "dqmq_env.quality",
         "NetworkProblem": "dqmq_env.problem.network_problem",
         "QuantizedNetwork": "dqmq_env.quantization.network",
-        "Task": "dqmq_env.envs.core",
+        "Task": "dqmq_env.task.task",
         "corrupt": "dqmq_env.quality",
         "describe": "dqmq_env.quality",
         "load_checkpoint": "dqmq_env.zoo.checkpoints",

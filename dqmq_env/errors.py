@@ -39,3 +39,7 @@ class NetworkError(DQMQError, ValueError):
 
 class SettingError(DQMQError, ValueError):
     """An argument outside what is allowed, where no narrower error fits."""
+
+
+class TableError(DQMQError, ValueError):
+    """A missing, damaged or foreign table, or something that is not in it."""

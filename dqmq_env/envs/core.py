@@ -1,45 +1,26 @@
 """The one implementation of the environment: N episodes in step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from dqmq_env.costs import COSTS, Bops
+from dqmq_env.costs import COSTS
 from dqmq_env.problem.protocol import Outcome, Problem, Rollout
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quantization.assignment import BitAssignment, LayerBits
-from dqmq_env.task.budget import Budget, Ledger, pair_tables
+from dqmq_env.task.budget import Ledger, pair_tables
 from dqmq_env.task.decisions import (
     ACTIVATION,
     WEIGHT,
     Decision,
-    DecisionScheme,
-    JointDecisions,
     plan_of,
 )
 from dqmq_env.task.observation import Observer
-from dqmq_env.task.reward import NoPotential, Potential, Reward, WeightedReward
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is rewarded, and which budget holds.
-
-    Attributes:
-        reward: judges finished episodes.
-        budget: holds for every finished episode.
-        potential: spreads the reward over the steps without changing returns.
-        decisions: whether a layer's weights and activations are decided jointly or in turn.
-    """
-
-    reward: Reward = field(default_factory=WeightedReward)
-    budget: Budget = field(default_factory=lambda: Budget(Bops()))
-    potential: Potential = field(default_factory=NoPotential)
-    decisions: DecisionScheme = field(default_factory=JointDecisions)
+from dqmq_env.task.task import Task
 
 
 @dataclass(frozen=True)

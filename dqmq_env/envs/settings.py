@@ -9,7 +9,6 @@ from torch import nn
 
 from dqmq_env.costs import cost_by_name
 from dqmq_env.data import ImageData
-from dqmq_env.envs.core import Task
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.envs.vector import BitWidthVectorEnv
 from dqmq_env.errors import SettingError
@@ -23,6 +22,7 @@ from dqmq_env.quantization.post_training import (
 from dqmq_env.task.budget import Budget
 from dqmq_env.task.decisions import scheme_by_name
 from dqmq_env.task.reward import WeightedReward
+from dqmq_env.task.task import Task
 
 _POST_TRAININGS: Mapping[str, PostTraining] = {
     "reconstruction": DEFAULT_POST_TRAINING,

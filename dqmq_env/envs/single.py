@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dqmq_env.envs.actions import action_form
-from dqmq_env.envs.core import BatchedCore, Task
+from dqmq_env.envs.core import BatchedCore
 from dqmq_env.envs.episodes import draw_episode, finished_info
 from dqmq_env.envs.render import Frame, draw_rgb, draw_text
 from dqmq_env.envs.window import Window
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.protocol import Problem
+from dqmq_env.task.task import Task
 
 Observation = NDArray[np.float32]
 

@@ -10,10 +10,11 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from dqmq_env.envs.actions import action_form
-from dqmq_env.envs.core import BatchedCore, Task
+from dqmq_env.envs.core import BatchedCore
 from dqmq_env.envs.episodes import draw_episode, finished_info
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.protocol import Problem
+from dqmq_env.task.task import Task
 
 Observations = NDArray[np.float32]
 Flags = NDArray[np.bool_]

@@ -14,6 +14,7 @@ import multiprocessing
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -21,6 +22,8 @@ import tyro
 from dqmq_env.data import load_fashion_mnist
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
+from dqmq_env.problem.table import SHIPPED, save_table
+from dqmq_env.problem.table_assembly import assemble
 from dqmq_env.problem.table_units import (
     Unit,
     all_units,
@@ -32,7 +35,7 @@ from dqmq_env.program import one_line_errors
 from dqmq_env.quality import DEFAULT_CONDITIONS, Condition
 from dqmq_env.training.progress import progress
 from dqmq_env.training.run_folder import claim_run_folder
-from dqmq_env.zoo.checkpoints import load_checkpoint
+from dqmq_env.zoo.checkpoints import load_card, load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class TableArguments:
         shard: ``i/n`` does every n-th unit, beginning with the i-th, from 0.
         processes: units evaluated side by side, each on one thread.
         device: cpu, cuda or any other name that torch knows.
+        output: folder of the table, which is written when all units are done; a run of several
+            shards is put together by the same command without ``--shard``.
     """
 
     checkpoint: str = "resnet8-fashion-mnist"
@@ -60,6 +65,7 @@ class TableArguments:
     shard: str = "0/1"
     processes: int = 1
     device: str = "cpu"
+    output: Path = SHIPPED
 
 
 def table_problem(arguments: TableArguments) -> NetworkProblem:
@@ -109,6 +115,21 @@ def _workers(arguments: TableArguments) -> Executor:
     return ProcessPoolExecutor(count, context, initializer=_prepare, initargs=(arguments,))
 
 
+def write_table(arguments: TableArguments, settings: dict[str, Any]) -> None:
+    """Put the units together and say where the table is."""
+    table = assemble(
+        table_problem(arguments),
+        load_card(arguments.checkpoint),
+        [Condition.parse(text) for text in arguments.conditions],
+        {"search": arguments.search_images, "test": arguments.test_images},
+        settings,
+        arguments.run,
+    )
+    card = save_table(arguments.output, table).card
+    size = (arguments.output / f"{card.name}.safetensors").stat().st_size
+    print(f"{arguments.output / card.name}.safetensors  {size / 2**20:.1f} MiB  {card.sha256}")
+
+
 _prepared: dict[str, tuple[TableArguments, NetworkProblem]] = {}
 
 
@@ -131,10 +152,12 @@ def main(words: list[str] | None = None) -> None:
     arguments = tyro.cli(TableArguments, description=__doc__, args=words)
     with one_line_errors("build_table"):
         settings = asdict(arguments)
-        for name in ("run", "shard", "processes", "device"):
+        for name in ("run", "shard", "processes", "device", "output"):
             del settings[name]
         claim_run_folder(arguments.run, settings)
         evaluate_units(arguments)
+        if arguments.shard == "0/1":
+            write_table(arguments, settings)
 
 
 if __name__ == "__main__":

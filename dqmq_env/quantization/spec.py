@@ -1,5 +1,6 @@
 """What is known of a layer before any image is seen; free of torch, shared by costs and tables."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,5 +36,12 @@ class LayerSpec:
     output_shape: tuple[int, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
-        return asdict(self)
+        """The form that JSON gives back, with lists in place of tuples."""
+        shapes = {name: list(getattr(self, name)) for name in ("input_shape", "output_shape")}
+        return asdict(self) | shapes
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "LayerSpec":
+        """The layer of which :meth:`to_dict` gave ``fields``."""
+        shapes = {name: tuple(fields[name]) for name in ("input_shape", "output_shape")}
+        return cls(**{**fields, **shapes})

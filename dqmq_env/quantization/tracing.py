@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Collection
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ def trace_layers(
             spec = _spec(name, module, inputs[0], output)
             if name in specs:
                 first = specs[name]
-                spec = LayerSpec(**{**first.to_dict(), "macs": first.macs + spec.macs})
+                spec = replace(first, macs=first.macs + spec.macs)
             specs[name] = spec
 
         hooks.append(module.register_forward_hook(record))

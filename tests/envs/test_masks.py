@@ -4,13 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqmq_env.costs import Bops, fraction
-from dqmq_env.envs.core import Task
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.envs.vector import BitWidthVectorEnv
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.task.budget import Budget
+from dqmq_env.task.task import Task
 
 
 @pytest.mark.parametrize(("form", "size"), [("discrete", 3), ("continuous", 3), ("one-shot", 18)])

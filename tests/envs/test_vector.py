@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqmq_env.costs import Bops
-from dqmq_env.envs.core import Task
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.envs.vector import BitWidthVectorEnv
 from dqmq_env.errors import ActionError, ConditionError, SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.task.budget import Budget
 from dqmq_env.task.reward import CostPotential
+from dqmq_env.task.task import Task
 
 FORMS = ("discrete", "continuous", "one-shot")
 

@@ -2,12 +2,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dqmq_env.envs.core import Task
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.envs.wrappers import HideQuality, MultiObjective
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.task.reward import AccuracyReward, CostPotential, HaqReward, WeightedReward
+from dqmq_env.task.task import Task
 
 
 def play(env: gym.Env, seed: int) -> tuple[list, dict]:  # type: ignore[type-arg]

@@ -9,12 +9,12 @@ from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.vec_env import VecMonitor
 
 from dqmq_env.costs import Bops
-from dqmq_env.envs.core import Task
 from dqmq_env.envs.vector import BitWidthVectorEnv
 from dqmq_env.errors import SettingError
 from dqmq_env.integrations.sb3 import VecEnvAdapter
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.task.budget import Budget
+from dqmq_env.task.task import Task
 
 ROLLOUT = {"n_steps": 16}
 REPLAY = {"learning_starts": 32, "batch_size": 16}

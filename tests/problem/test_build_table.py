@@ -127,7 +127,9 @@ def test_senseless_shards_are_refused(
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "dqmq_env.problem.build_table", *SMALL, "--run"]
+    output = str(tmp_path / "out")
+    words = [*SMALL, "--output", output, "--run"]
+    command = [sys.executable, "-m", "dqmq_env.problem.build_table", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([*command, str(whole)], check=True, env=environment, capture_output=True)

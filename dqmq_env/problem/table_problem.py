@@ -1,0 +1,311 @@
+"""A problem whose every answer was computed beforehand; free of torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqmq_env.costs import COSTS, cost_by_name, fraction, layer_table
+from dqmq_env.errors import AssignmentError, BudgetError, TableError
+from dqmq_env.problem.protocol import Outcome, Rollout
+from dqmq_env.problem.table import SPLITS, Table
+from dqmq_env.quality.condition import Condition
+from dqmq_env.quality.mixture import Conditions, Mixture, as_mixture
+from dqmq_env.quantization.assignment import BitAssignment, LayerBits
+from dqmq_env.quantization.spec import LayerSpec
+from dqmq_env.task.task import Task
+
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best assignment of a task under a condition, on ``search``.
+
+    Attributes:
+        assignment: which.
+        reward: what the task gives for it.
+        accuracy: top-1 on ``search``, in [0, 1].
+        costs: fractions of those at 8 bits.
+    """
+
+    assignment: BitAssignment
+    reward: float
+    accuracy: float
+    costs: dict[str, float]
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """An assignment that no other beats in both accuracy and cost.
+
+    Attributes:
+        assignment: which.
+        accuracy: top-1 on ``search``, in [0, 1].
+        cost: as a fraction of that at 8 bits.
+    """
+
+    assignment: BitAssignment
+    accuracy: float
+    cost: float
+
+
+class TableProblem:
+    """The problem of a table: all assignments of its network, joint bits alone.
+
+    Its one batch is the whole of the ``search`` images that the table was made with.
+
+    Args:
+        table: all answers.
+        conditions: those that occur, or a mapping of conditions to weights; all of the table,
+            equally often, when left out.
+
+    Raises:
+        TableError: a condition is not in the table.
+    """
+
+    def __init__(self, table: Table, conditions: Conditions | None = None) -> None:
+        self.table = table
+        card = table.card
+        self._specs = card.specs
+        names = [spec.name for spec in self._specs]
+        widths = [tuple(own) for own in card.candidates]
+        self._candidates = dict(zip(names, widths, strict=True))
+        self._decided = [name for name in names if len(self._candidates[name]) > 1]
+        self._rows = {Condition.parse(text): row for row, text in enumerate(card.conditions)}
+        self.mixture: Mixture = as_mixture(card.conditions if conditions is None else conditions)
+        for condition in self.mixture.conditions:
+            self.row(condition)
+
+    @property
+    def layers(self) -> Sequence[LayerSpec]:
+        """See :class:`~dqmq_env.problem.protocol.Problem`."""
+        return self._specs
+
+    @property
+    def candidates(self) -> Mapping[str, tuple[int, ...]]:
+        """See :class:`~dqmq_env.problem.protocol.Problem`."""
+        return self._candidates
+
+    @property
+    def activation_candidates(self) -> Mapping[str, tuple[int, ...]]:
+        """See :class:`~dqmq_env.problem.protocol.Problem`; those of the weights."""
+        return self._candidates
+
+    @property
+    def batches(self) -> int:
+        """See :class:`~dqmq_env.problem.protocol.Problem`."""
+        return 1
+
+    @property
+    def count(self) -> int:
+        """Number of assignments."""
+        return int(np.prod([len(self._candidates[name]) for name in self._decided]))
+
+    def row(self, condition: Condition | str) -> int:
+        """The place of a condition in the table.
+
+        Raises:
+            TableError: it is not there.
+        """
+        parsed = Condition.parse(condition)
+        if parsed not in self._rows:
+            raise TableError(
+                f"condition: {parsed} is not in the table, there are {self.table.card.conditions}"
+            )
+        return self._rows[parsed]
+
+    def index(self, assignment: BitAssignment) -> int:
+        """The place of an assignment in the table.
+
+        Raises:
+            AssignmentError: a layer is missing or unknown, or bits are not in the table.
+        """
+        if set(assignment) != set(self._candidates):
+            raise AssignmentError(
+                f"assignment: got layers {list(assignment)}, allowed are {list(self._candidates)}"
+            )
+        place = 0
+        for name, widths in self._candidates.items():
+            bits = assignment[name]
+            if bits.weight != bits.activation or bits.weight not in widths:
+                raise AssignmentError(
+                    f"{name}: got {tuple(bits)} bits, the table has the widths {list(widths)}, the "
+                    "same for weights and activations"
+                )
+            place = place * len(widths) + widths.index(bits.weight)
+        return place
+
+    def assignment(self, index: int) -> BitAssignment:
+        """The assignment at a place in the table.
+
+        Raises:
+            AssignmentError: there is no such place.
+        """
+        if not 0 <= index < self.count:
+            raise AssignmentError(f"index: got {index}, allowed are 0 to {self.count - 1}")
+        bits: dict[str, tuple[int, int]] = {}
+        for name in reversed(self._candidates):
+            widths = self._candidates[name]
+            index, place = divmod(index, len(widths))
+            bits[name] = widths[place], widths[place]
+        return BitAssignment({name: bits[name] for name in self._candidates})
+
+    def weight_error(self, name: str) -> NDArray[np.float64]:
+        """See :class:`~dqmq_env.problem.protocol.Problem`."""
+        return np.array(self.table.arrays["weight_error"][self._decided.index(name)])
+
+    def activation_error(self, name: str) -> NDArray[np.float64]:
+        """See :class:`~dqmq_env.problem.protocol.Problem`.
+
+        Raises:
+            TableError: always: the table has joint decisions alone.
+        """
+        raise TableError("decisions: the table has joint decisions alone")
+
+    def start(self, conditions: Sequence[Condition], batches: Sequence[int]) -> Rollout:
+        """See :class:`~dqmq_env.problem.protocol.Problem`."""
+        return TableRollout(self, conditions)
+
+    def evaluate(
+        self, assignment: BitAssignment, condition: Condition | str, split: str = "search"
+    ) -> Outcome:
+        """Accuracy and loss on a split, arrays of shape (1,).
+
+        Args:
+            assignment: bits of every layer.
+            condition: what the images go through first.
+            split: ``search``, or ``test`` for a final report.
+
+        Raises:
+            AssignmentError: the bits are not in the table.
+            TableError: the condition or the split is not in the table.
+        """
+        if split not in SPLITS:
+            raise TableError(f"split: got {split!r}, allowed are {SPLITS}")
+        row, index = self.row(condition), self.index(assignment)
+        accuracy, loss = self.table.accuracy(split)[row, index], self.table.loss(split)[row, index]
+        return Outcome(np.array([accuracy]), np.array([loss]))
+
+    def cost(self, assignment: BitAssignment) -> dict[str, float]:
+        """Each cost as a fraction of that at 8 bits."""
+        return {cost.name: fraction(cost, self._specs, assignment) for cost in COSTS}
+
+    def costs(self, name: str) -> NDArray[np.float64]:
+        """A cost of every assignment, as a fraction of that at 8 bits, shape (N,)."""
+        options = {
+            layer: [LayerBits(width, width) for width in widths]
+            for layer, widths in self._candidates.items()
+        }
+        totals = np.zeros(1)
+        for own in layer_table(cost_by_name(name), self._specs, options):
+            totals = (totals[:, None] + own[None, :]).reshape(-1)
+        return totals
+
+    def rewards(self, condition: Condition | str, task: Task) -> NDArray[np.float64]:
+        """What a task gives for every assignment; minus infinity beyond the budget, shape (N,)."""
+        row = self.row(condition)
+        outcome = Outcome(self.table.accuracy("search")[row], self.table.loss("search")[row])
+        costs = {cost.name: self.costs(cost.name) for cost in COSTS}
+        allowed = self.costs(task.budget.cost.name) <= task.budget.fraction + _ROUNDING
+        return np.asarray(np.where(allowed, task.reward(outcome, costs), -np.inf))
+
+    def optimum(self, condition: Condition | str, task: Task | None = None) -> Optimum:
+        """The best assignment of a task; of several, the first in the table.
+
+        Raises:
+            BudgetError: no assignment keeps to the budget.
+        """
+        rewards = self.rewards(condition, task or Task())
+        best = int(rewards.argmax())
+        if rewards[best] == -np.inf:
+            raise BudgetError("budget: no assignment of the table keeps to it")
+        assignment = self.assignment(best)
+        accuracy = float(self.evaluate(assignment, condition).accuracy[0])
+        return Optimum(assignment, float(rewards[best]), accuracy, self.cost(assignment))
+
+    def rank(
+        self, assignment: BitAssignment, condition: Condition | str, task: Task | None = None
+    ) -> int:
+        """1 for an assignment that no other beats, and so on."""
+        rewards = self.rewards(condition, task or Task())
+        return 1 + int((rewards > rewards[self.index(assignment)]).sum())
+
+    def regret(
+        self, assignment: BitAssignment, condition: Condition | str, task: Task | None = None
+    ) -> float:
+        """0 at the optimum, 1 at the mean of all assignments that keep to the budget.
+
+        0 as well where all of them are equally good.
+        """
+        rewards = self.rewards(condition, task or Task())
+        best, mean = rewards.max(), rewards[rewards > -np.inf].mean()
+        if not best > mean:
+            return 0.0
+        return float((best - rewards[self.index(assignment)]) / (best - mean))
+
+    def pareto_front(self, condition: Condition | str, cost: str = "bops") -> list[FrontPoint]:
+        """The assignments that no other beats in both accuracy and cost, by ascending cost.
+
+        Of several that are equal in both, the first in the table.
+        """
+        accuracy = self.table.accuracy("search")[self.row(condition)]
+        costs = self.costs(cost)
+        order = np.lexsort((np.arange(self.count), -accuracy, costs))
+        best_before = np.append(-1.0, np.maximum.accumulate(accuracy[order])[:-1])
+        return [
+            FrontPoint(self.assignment(int(i)), float(accuracy[i]), float(costs[i]))
+            for i in order[accuracy[order] > best_before]
+        ]
+
+
+class TableRollout:
+    """See :class:`~dqmq_env.problem.protocol.Rollout`; looks up what a live network would give.
+
+    Args:
+        problem: the table.
+        conditions: of each pass.
+    """
+
+    def __init__(self, problem: TableProblem, conditions: Sequence[Condition]) -> None:
+        self._problem = problem
+        self._rows = np.array([problem.row(condition) for condition in conditions])
+        self._places = np.zeros(len(self._rows), np.int64)
+        self._layer = self._decision = 0
+
+    @property
+    def quality(self) -> NDArray[np.float32]:
+        """See :class:`~dqmq_env.problem.protocol.Rollout`."""
+        return self._of("quality")
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """See :class:`~dqmq_env.problem.protocol.Rollout`."""
+        shown: NDArray[np.uint8] = self._problem.table.arrays["thumbnails"][self._rows]
+        return shown
+
+    def activation(self) -> NDArray[np.float32]:
+        """See :class:`~dqmq_env.problem.protocol.Rollout`."""
+        table = self._problem.table.arrays[f"activation_{self._decision}"]
+        found: NDArray[np.float32] = table[self._rows, self._places]
+        return found
+
+    def choose(self, bits: Sequence[LayerBits]) -> None:
+        """See :class:`~dqmq_env.problem.protocol.Rollout`."""
+        name = self._problem.layers[self._layer].name
+        widths = self._problem.candidates[name]
+        chosen = np.searchsorted(widths, [pair.weight for pair in bits])
+        self._places = self._places * len(widths) + chosen
+        self._layer += 1
+        self._decision += len(widths) > 1
+
+    def outcome(self) -> Outcome:
+        """See :class:`~dqmq_env.problem.protocol.Rollout`."""
+        table = self._problem.table
+        at = self._rows, self._places
+        return Outcome(table.accuracy("search")[at], table.loss("search")[at])
+
+    def _of(self, name: str) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = self._problem.table.arrays[name][self._rows]
+        return found
