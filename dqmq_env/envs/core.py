@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dqmq_env.costs import COSTS
 from dqmq_env.problem.protocol import Outcome, Problem, Rollout
 from dqmq_env.quality.condition import Condition
-from dqmq_env.quantization.assignment import BitAssignment, LayerBits
+from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.task.budget import Ledger, pair_tables
 from dqmq_env.task.decisions import (
     ACTIVATION,
@@ -28,13 +28,15 @@ class Finished:
     """What is known at the end of N episodes.
 
     Attributes:
-        assignments: as executed.
+        layers: names of all layers in forward order.
+        bits: as executed, of weights and activation of each layer, shape (N, layers, 2).
         outcome: accuracy and loss.
         costs: name to fractions of the cost at 8 bits, shape (N,).
         lowered: number of actions that the budget lowered, shape (N,).
     """
 
-    assignments: tuple[BitAssignment, ...]
+    layers: tuple[str, ...]
+    bits: NDArray[np.int64]
     outcome: Outcome
     costs: dict[str, NDArray[np.float64]]
     lowered: NDArray[np.int64]
@@ -69,7 +71,7 @@ class BatchedCore:
         self._spent = np.zeros(count)
         self._begun = self._spent
         self._weight = np.zeros(count, np.int64)
-        self._bits: list[tuple[LayerBits, ...]] = []
+        self._bits: list[NDArray[np.int64]] = []
         self._previous = np.zeros(count, np.int64)
         self._lowered = np.zeros(count, np.int64)
 
@@ -117,7 +119,7 @@ class BatchedCore:
 
     def bits(self, episode: int) -> tuple[LayerBits | None, ...]:
         """Bits of every layer of an episode, in forward order, ``None`` where undecided."""
-        decided = [row[episode] for row in self._bits]
+        decided = [LayerBits(*row[episode].tolist()) for row in self._bits]
         return tuple(decided) + (None,) * (len(self.problem.layers) - len(decided))
 
     def reset(self, conditions: Sequence[Condition], batches: Sequence[int]) -> NDArray[np.float32]:
@@ -189,23 +191,19 @@ class BatchedCore:
     def _finish(self) -> tuple[NDArray[np.float64], Finished]:
         assert self._rollout is not None
         outcome = self._rollout.outcome()
-        names = [spec.name for spec in self.problem.layers]
-        assignments = tuple(
-            BitAssignment(dict(zip(names, bits, strict=True)))
-            for bits in zip(*self._bits, strict=True)
-        )
+        names = tuple(spec.name for spec in self.problem.layers)
         costs = {name: self._total(table) for name, table in self._cost_tables.items()}
         rewards = self.task.reward(outcome, costs)
-        return rewards, Finished(assignments, outcome, costs, self._lowered.copy())
+        bits = np.stack(self._bits, 1)
+        return rewards, Finished(names, bits, outcome, costs, self._lowered.copy())
 
     def _total(self, tables: list[NDArray[np.float64]]) -> NDArray[np.float64]:
         """The sum over layers, added one by one so that it does not depend on N to the last bit."""
         total = np.zeros(self.count)
         for spec, table, row in zip(self.problem.layers, tables, self._bits, strict=True):
-            weight, activation = np.array(row).T
             total += table[
-                np.searchsorted(self.problem.candidates[spec.name], weight),
-                np.searchsorted(self.problem.activation_candidates[spec.name], activation),
+                np.searchsorted(self.problem.candidates[spec.name], row[:, 0]),
+                np.searchsorted(self.problem.activation_candidates[spec.name], row[:, 1]),
             ]
         return total
 
@@ -231,9 +229,9 @@ class BatchedCore:
             return
         assert self._rollout is not None
         name = self.problem.layers[layer].name
-        weights = np.array(self.problem.candidates[name])[self._weight].tolist()
-        activations = np.array(self.problem.activation_candidates[name])[positions].tolist()
-        bits = tuple(map(LayerBits, weights, activations))
+        weights = np.array(self.problem.candidates[name])[self._weight]
+        activations = np.array(self.problem.activation_candidates[name])[positions]
+        bits = np.stack([weights, activations], 1)
         self._rollout.choose(bits)
         self._bits.append(bits)
         self._next = Decision(layer + 1, WEIGHT)

@@ -46,9 +46,9 @@ def draw_episode(
 
 def finished_info(finished: Finished, episode: int) -> dict[str, Any]:
     """``info`` of an episode's end, in plain Python values."""
-    assignment = finished.assignments[episode]
+    bits = finished.bits[episode].tolist()
     return {
-        "assignment": {name: list(bits) for name, bits in assignment.items()},
+        "assignment": dict(zip(finished.layers, bits, strict=True)),
         "accuracy": float(finished.outcome.accuracy[episode]),
         "loss": float(finished.outcome.loss[episode]),
         "costs": {name: float(values[episode]) for name, values in finished.costs.items()},

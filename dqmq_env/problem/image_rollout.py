@@ -64,9 +64,9 @@ class ImageRollout:
         statistics: NDArray[np.float32] = torch.cat(rows).numpy()
         return statistics[: self._count]
 
-    def choose(self, bits: Sequence[LayerBits]) -> None:
+    def choose(self, bits: NDArray[np.int64]) -> None:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        self._bits.append(tuple(bits))
+        self._bits.append(tuple(LayerBits(*pair) for pair in bits.tolist()))
 
     def outcome(self) -> Outcome:
         """See :class:`~dqmq_env.problem.protocol.Rollout`; an accuracy is 0 or 1."""

@@ -63,10 +63,10 @@ class NetworkRollout:
         }
         return np.stack([rows[key] for key in self._keys])
 
-    def choose(self, bits: Sequence[LayerBits]) -> None:
+    def choose(self, bits: NDArray[np.int64]) -> None:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        pairs = zip(self._keys, bits, strict=True)
-        self._keys = [key.extended(choice) for key, choice in pairs]
+        pairs = zip(self._keys, bits.tolist(), strict=True)
+        self._keys = [key.extended(LayerBits(*pair)) for key, pair in pairs]
 
     def outcome(self) -> Outcome:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""

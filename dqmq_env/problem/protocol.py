@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quality.mixture import Mixture
-from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.spec import LayerSpec
 
 
@@ -43,8 +42,12 @@ class Rollout(Protocol):
         """Statistics of what the next layer is about to receive, in [0, 1], shape (N, 4)."""
         ...
 
-    def choose(self, bits: Sequence[LayerBits]) -> None:
-        """Compute the next layer of each pass at its bits."""
+    def choose(self, bits: NDArray[np.int64]) -> None:
+        """Settle the bits of the next layer of each pass.
+
+        Args:
+            bits: of its weights and of the activation that it receives, shape (N, 2).
+        """
         ...
 
     def outcome(self) -> Outcome:

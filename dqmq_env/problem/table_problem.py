@@ -291,11 +291,11 @@ class TableRollout:
         found: NDArray[np.float32] = table[self._rows, self._places]
         return found
 
-    def choose(self, bits: Sequence[LayerBits]) -> None:
+    def choose(self, bits: NDArray[np.int64]) -> None:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""
         name = self._problem.layers[self._layer].name
         widths = self._problem.candidates[name]
-        chosen = np.searchsorted(widths, [pair.weight for pair in bits])
+        chosen = np.searchsorted(widths, bits[:, 0])
         self._places = self._places * len(widths) + chosen
         self._layer += 1
         self._decision += len(widths) > 1

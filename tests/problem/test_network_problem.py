@@ -61,7 +61,7 @@ def mixed_bits(problem: NetworkProblem, seed: int = 0) -> BitAssignment:
 
 def run(rollout: Rollout, *assignments: BitAssignment) -> None:
     for name in assignments[0]:
-        rollout.choose([assignment[name] for assignment in assignments])
+        rollout.choose(np.array([assignment[name] for assignment in assignments]))
 
 
 def joint(problem: NetworkProblem) -> Plan:
@@ -398,10 +398,10 @@ def test_what_a_rollout_shows(tiny_problem: NetworkProblem) -> None:
 
 def test_activations_depend_on_the_bits_before(tiny_problem: NetworkProblem) -> None:
     rollout = tiny_problem.start([CLEAN, CLEAN], [0, 0])
-    rollout.choose([LayerBits(8, 8)] * 2)
+    rollout.choose(np.array([LayerBits(8, 8)] * 2))
     before = rollout.activation()
     assert np.array_equal(before[0], before[1])
-    rollout.choose([LayerBits(2, 2), LayerBits(8, 8)])
+    rollout.choose(np.array([LayerBits(2, 2), LayerBits(8, 8)]))
     after = rollout.activation()
     assert not np.array_equal(after[0], after[1])
 
@@ -425,12 +425,12 @@ def test_rollouts_can_be_pickled_midway(tiny_problem: NetworkProblem) -> None:
     names = list(bits)
     rollout = tiny_problem.start([NOISE], [0])
     for name in names[:4]:
-        rollout.choose([bits[name]])
+        rollout.choose(np.array([bits[name]]))
     other = pickle.loads(pickle.dumps(rollout))
     assert np.array_equal(other.activation(), rollout.activation())
     for name in names[4:]:
-        rollout.choose([bits[name]])
-        other.choose([bits[name]])
+        rollout.choose(np.array([bits[name]]))
+        other.choose(np.array([bits[name]]))
     assert other.outcome().accuracy == rollout.outcome().accuracy
     assert other.outcome().loss == rollout.outcome().loss
 
