@@ -21,8 +21,8 @@ from agents.hybrid.objective import HybridSettings
 from agents.hybrid.table import print_table
 from dqmq_env.evaluation.report import Evaluation
 from dqmq_env.program import one_line_errors
+from dqmq_env.progress import progress
 from dqmq_env.training.loop import Schedule
-from dqmq_env.training.progress import progress
 from dqmq_env.training.run_folder import claim_run_folder
 
 UNIFORM = (8, 4, 3, 2)

@@ -17,11 +17,11 @@ from scipy.stats import norm
 from dqmq_env.data import load_fashion_mnist
 from dqmq_env.files import atomic_write_text
 from dqmq_env.problem.network_problem import NetworkProblem
+from dqmq_env.progress import progress
 from dqmq_env.quality import DEFAULT_CONDITIONS
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.quantization.grid import FLOAT_BITS
 from dqmq_env.quantization.post_training import DEFAULT_POST_TRAINING, PostTraining, StepSearch
-from dqmq_env.training.progress import progress
 from dqmq_env.zoo.checkpoints import checkpoint_names, load_checkpoint
 
 BITS = (8, 6, 5, 4, 3, 2)

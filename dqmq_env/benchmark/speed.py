@@ -27,9 +27,9 @@ from dqmq_env.files import atomic_write_text
 from dqmq_env.integrations.sb3 import VecEnvAdapter
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.problem.pass_key import PassKey
+from dqmq_env.progress import progress
 from dqmq_env.quality import Condition
 from dqmq_env.quantization.assignment import BitAssignment
-from dqmq_env.training.progress import progress
 
 IMAGES = 512
 _CONDITION = "gaussian_noise/3"

@@ -32,8 +32,8 @@ from dqmq_env.problem.table_units import (
     save_unit,
 )
 from dqmq_env.program import one_line_errors
+from dqmq_env.progress import progress
 from dqmq_env.quality import DEFAULT_CONDITIONS, Condition
-from dqmq_env.training.progress import progress
 from dqmq_env.training.run_folder import claim_run_folder
 from dqmq_env.zoo.checkpoints import load_card, load_checkpoint
 

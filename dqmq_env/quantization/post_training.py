@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dqmq_env.progress import progress
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.quantization.correction import (
     Moments,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _LEAST_SQUARES = MeanSquaredError()
 _FEW = 512
+_PATIENCE = 5.0
 # activations of more bits have errors without a mean to speak of
 _NARROW = 4
 
@@ -112,8 +114,10 @@ class Reconstruction:
             if layer.weight_log_step.shape[1] > 1:
                 patches = Patches.joined([patches for _, patches in taken])
                 tables[layer.index] = self._reconstruct(layer, patches)
+            bar.update()
 
-        visit_inputs(network, x, take, visit)
+        with progress(len(network.layers), "rounding", "layer", delay=_PATIENCE) as bar:
+            visit_inputs(network, x, take, visit)
         if len(self.shares) > 1 and tables:
             self._settle(network, divide(x)[1], tables)
 

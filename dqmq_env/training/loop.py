@@ -11,12 +11,12 @@ import torch
 from dqmq_env.errors import CheckpointError
 from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.problem.network_problem import NetworkProblem
+from dqmq_env.progress import progress
 from dqmq_env.quality.batches import MixedQualityBatches
 from dqmq_env.quality.conditioned import ConditionedImages
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.training.log import TrainingLog
 from dqmq_env.training.objective import Objective, parameter_groups
-from dqmq_env.training.progress import progress
 from dqmq_env.training.state import load_state, save_state
 
 _SHOWN_IMAGES = 8

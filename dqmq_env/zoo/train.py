@@ -18,11 +18,11 @@ from dqmq_env.data import ImageData, load_fashion_mnist
 from dqmq_env.errors import CheckpointError
 from dqmq_env.evaluation.accuracy import accuracy_under
 from dqmq_env.evaluation.normalize import Normalize
+from dqmq_env.progress import progress
 from dqmq_env.quality.batches import MixedQualityBatches
 from dqmq_env.quality.condition import CLEAN, DEFAULT_CONDITIONS
 from dqmq_env.quality.conditioned import ConditionedImages
 from dqmq_env.quality.mixture import DEFAULT_MIXTURE, Mixture
-from dqmq_env.training.progress import progress
 from dqmq_env.training.state import load_state, save_state
 from dqmq_env.zoo.architectures import build
 from dqmq_env.zoo.checkpoints import SHIPPED, Card, save_checkpoint
