@@ -14,9 +14,8 @@ from dqmq_env.quality.condition import Condition
 from dqmq_env.quality.mixture import Conditions, Mixture, as_mixture
 from dqmq_env.quantization.assignment import BitAssignment, LayerBits
 from dqmq_env.quantization.spec import LayerSpec
+from dqmq_env.task.budget import ROUNDING
 from dqmq_env.task.task import Task
-
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -208,7 +207,7 @@ class TableProblem:
         row = self.row(condition)
         outcome = Outcome(self.table.accuracy("search")[row], self.table.loss("search")[row])
         costs = {cost.name: self.costs(cost.name) for cost in COSTS}
-        allowed = self.costs(task.budget.cost.name) <= task.budget.fraction + _ROUNDING
+        allowed = self.costs(task.budget.cost.name) <= task.budget.fraction + ROUNDING
         return np.asarray(np.where(allowed, task.reward(outcome, costs), -np.inf))
 
     def optimum(self, condition: Condition | str, task: Task | None = None) -> Optimum:

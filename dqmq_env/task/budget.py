@@ -12,7 +12,8 @@ from dqmq_env.problem.protocol import Problem
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.task.decisions import ACTIVATION, WEIGHT, Decision, Plan
 
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
+"""What a sum of layers' costs may exceed a budget by, being a sum of floats."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Ledger:
         highest = np.array([_highest(pairs) for pairs in self._pairs])
         self._lowest_after = np.append(np.cumsum(lowest[::-1])[::-1], 0.0)
         self._highest_after = np.append(np.cumsum(highest[::-1])[::-1], 0.0)
-        if not self._lowest_after[0] <= budget.fraction + _ROUNDING:
+        if not self._lowest_after[0] <= budget.fraction + ROUNDING:
             smallest = math.ceil(self._lowest_after[0] * 1e6) / 1e6
             raise BudgetError(
                 f"budget: got {budget.fraction} of the {budget.cost.name} at 8 bits, the smallest "
@@ -85,7 +86,7 @@ class Ledger:
         """
         costs = self.costs(decision, weight)
         reached = spent[:, None] + costs + self._lowest_after[decision.layer + 1]
-        feasible = np.asarray(reached <= self.budget.fraction + _ROUNDING)
+        feasible = np.asarray(reached <= self.budget.fraction + ROUNDING)
         # the cheapest always is; rounding must not say otherwise
         feasible[np.arange(len(costs)), costs.argmin(1)] = True
         return feasible
@@ -94,7 +95,7 @@ class Ledger:
         """Which choices fit where all others take their cheapest, shape (K,)."""
         row = self._pairs[decision.layer].min(1 if decision.part == WEIGHT else 0)
         others = self._lowest_after[0] - row.min()
-        feasible = np.asarray(row + others <= self.budget.fraction + _ROUNDING)
+        feasible = np.asarray(row + others <= self.budget.fraction + ROUNDING)
         feasible[row.argmin()] = True
         return feasible
 

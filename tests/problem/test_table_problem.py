@@ -24,7 +24,7 @@ from dqmq_env.problem.table_assembly import assemble
 from dqmq_env.problem.table_problem import TableProblem
 from dqmq_env.problem.table_units import all_units, evaluate_unit, save_unit
 from dqmq_env.quality import CLEAN, Condition
-from dqmq_env.task.budget import Budget
+from dqmq_env.task.budget import ROUNDING, Budget
 from dqmq_env.task.decisions import SeparateDecisions
 from dqmq_env.task.reward import AccuracyReward, WeightedReward
 from dqmq_env.task.task import Task
@@ -134,7 +134,7 @@ def test_optimum_rank_and_regret(
     rewards: dict[BitAssignment, float] = {}
     for assignment in everything(problem):
         costs = problem.cost(assignment)
-        if costs[task.budget.cost.name] <= task.budget.fraction:
+        if costs[task.budget.cost.name] <= task.budget.fraction + ROUNDING:
             outcome = problem.evaluate(assignment, condition)
             found = task.reward(outcome, {k: np.array([v]) for k, v in costs.items()})
             rewards[assignment] = float(found[0])
