@@ -26,7 +26,8 @@ class MobileNetV2Env(SettingEnv):
 
     Bits still matter more than in a ResNet: at 2 bits in all decided layers the network classifies
     about two of three clean images correctly, where ResNet-20 manages nine of ten, and with
-    ``post_training="steps"`` it falls to chance. How an episode goes, and what ``decisions``,
+    ``post_training="steps"`` it falls to chance ([accuracy at each
+    width](../../benchmarks/POST_TRAINING.md), with the command that measures it). How an episode goes, and what ``decisions``,
     ``activation_bits`` and ``granularity`` change, is as in [DQMQ-ResNet-v0](DQMQ-ResNet-v0.md).
 
     ## Action space

@@ -30,6 +30,7 @@ from safetensors.numpy import load, save
 
 from dqmq_env.errors import TableError
 from dqmq_env.files import atomic_write_bytes, atomic_write_text
+from dqmq_env.problem.protocol import Outcome
 from dqmq_env.quantization.spec import LayerSpec
 
 SCHEMA = "dqmq-table/1"
@@ -79,14 +80,16 @@ class Table:
     card: TableCard
     arrays: Mapping[str, NDArray[Any]]
 
-    def accuracy(self, split: str) -> NDArray[np.float64]:
-        """Top-1 of each assignment under each condition, in [0, 1], shape (C, N)."""
-        hits: NDArray[np.float64] = self.arrays[f"{split}_hits"].astype(np.float64)
-        return hits / self.card.images[split]
+    def outcome(self, split: str, rows: Any, places: Any = slice(None)) -> Outcome:
+        """Accuracy and loss of some assignments.
 
-    def loss(self, split: str) -> NDArray[np.float64]:
-        """Mean cross-entropy of each assignment under each condition, in nats, shape (C, N)."""
-        return np.asarray(self.arrays[f"{split}_loss"], np.float64)
+        Args:
+            split: ``search`` or ``test``.
+            rows: of conditions: an index, or as many as there are places.
+            places: of assignments; all when left out.
+        """
+        hits, loss = (self.arrays[f"{split}_{kind}"][rows, places] for kind in ("hits", "loss"))
+        return Outcome(hits / np.float64(self.card.images[split]), np.asarray(loss, np.float64))
 
 
 def save_table(folder: Path, table: Table) -> Table:

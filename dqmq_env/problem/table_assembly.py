@@ -53,9 +53,10 @@ def assemble(
     length = len(done) // len(conditions)
     rows = [done[start : start + length] for start in range(0, len(done), length)]
     hits = {split: _hits(rows, split, images[split]) for split in SPLITS}
+    begun = problem.start(conditions, [0] * len(conditions))
     arrays: dict[str, NDArray[Any]] = {
-        "quality": _stacked(problem.start([c], [0]).quality[0] for c in conditions),
-        "thumbnails": _stacked(problem.start([c], [0]).images[0] for c in conditions),
+        "quality": begun.quality,
+        "thumbnails": begun.images,
         "weight_error": _stacked(problem.weight_error(name) for name in decided),
     }
     for split in SPLITS:

@@ -10,6 +10,7 @@ from dqmq_env.costs import COSTS, cost_by_name, fraction, layer_table
 from dqmq_env.errors import AssignmentError, BudgetError, TableError
 from dqmq_env.problem.protocol import Outcome, Rollout
 from dqmq_env.problem.table import SPLITS, Table
+from dqmq_env.problem.table_rollout import TableRollout
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quality.mixture import Conditions, Mixture, as_mixture
 from dqmq_env.quantization.assignment import BitAssignment, LayerBits
@@ -183,9 +184,7 @@ class TableProblem:
         """
         if split not in SPLITS:
             raise TableError(f"split: got {split!r}, allowed are {SPLITS}")
-        row, index = self.row(condition), self.index(assignment)
-        accuracy, loss = self.table.accuracy(split)[row, index], self.table.loss(split)[row, index]
-        return Outcome(np.array([accuracy]), np.array([loss]))
+        return self.table.outcome(split, [self.row(condition)], [self.index(assignment)])
 
     def cost(self, assignment: BitAssignment) -> dict[str, float]:
         """Each cost as a fraction of that at 8 bits."""
@@ -204,8 +203,7 @@ class TableProblem:
 
     def rewards(self, condition: Condition | str, task: Task) -> NDArray[np.float64]:
         """What a task gives for every assignment; minus infinity beyond the budget, shape (N,)."""
-        row = self.row(condition)
-        outcome = Outcome(self.table.accuracy("search")[row], self.table.loss("search")[row])
+        outcome = self.table.outcome("search", self.row(condition))
         costs = {cost.name: self.costs(cost.name) for cost in COSTS}
         allowed = self.costs(task.budget.cost.name) <= task.budget.fraction + ROUNDING
         return np.asarray(np.where(allowed, task.reward(outcome, costs), -np.inf))
@@ -249,7 +247,7 @@ class TableProblem:
 
         Of several that are equal in both, the first in the table.
         """
-        accuracy = self.table.accuracy("search")[self.row(condition)]
+        accuracy = self.table.outcome("search", self.row(condition)).accuracy
         costs = self.costs(cost)
         order = np.lexsort((np.arange(self.count), -accuracy, costs))
         best_before = np.append(-1.0, np.maximum.accumulate(accuracy[order])[:-1])
@@ -257,54 +255,3 @@ class TableProblem:
             FrontPoint(self.assignment(int(i)), float(accuracy[i]), float(costs[i]))
             for i in order[accuracy[order] > best_before]
         ]
-
-
-class TableRollout:
-    """See :class:`~dqmq_env.problem.protocol.Rollout`; looks up what a live network would give.
-
-    Args:
-        problem: the table.
-        conditions: of each pass.
-    """
-
-    def __init__(self, problem: TableProblem, conditions: Sequence[Condition]) -> None:
-        self._problem = problem
-        self._rows = np.array([problem.row(condition) for condition in conditions])
-        self._places = np.zeros(len(self._rows), np.int64)
-        self._layer = self._decision = 0
-
-    @property
-    def quality(self) -> NDArray[np.float32]:
-        """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        return self._of("quality")
-
-    @property
-    def images(self) -> NDArray[np.uint8]:
-        """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        shown: NDArray[np.uint8] = self._problem.table.arrays["thumbnails"][self._rows]
-        return shown
-
-    def activation(self) -> NDArray[np.float32]:
-        """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        table = self._problem.table.arrays[f"activation_{self._decision}"]
-        found: NDArray[np.float32] = table[self._rows, self._places]
-        return found
-
-    def choose(self, bits: NDArray[np.int64]) -> None:
-        """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        name = self._problem.layers[self._layer].name
-        widths = self._problem.candidates[name]
-        chosen = np.searchsorted(widths, bits[:, 0])
-        self._places = self._places * len(widths) + chosen
-        self._layer += 1
-        self._decision += len(widths) > 1
-
-    def outcome(self) -> Outcome:
-        """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        table = self._problem.table
-        at = self._rows, self._places
-        return Outcome(table.accuracy("search")[at], table.loss("search")[at])
-
-    def _of(self, name: str) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = self._problem.table.arrays[name][self._rows]
-        return found

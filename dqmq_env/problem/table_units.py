@@ -17,11 +17,11 @@ from dqmq_env.evaluation.batch_pass import BatchPass
 from dqmq_env.evaluation.statistics import batch_statistics
 from dqmq_env.files import atomic_write_bytes
 from dqmq_env.problem.network_problem import NetworkProblem
+from dqmq_env.problem.table import SPLITS
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quantization.assignment import LayerBits
 
 Arrays = dict[str, NDArray[np.generic]]
-SPLITS = ("search", "test")
 _FIRST = 2
 
 
