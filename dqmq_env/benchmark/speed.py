@@ -20,6 +20,8 @@ import torch
 import tyro
 
 from dqmq_env.benchmark.haq_loop import haq_style_episode
+from dqmq_env.envs.episodes import Starts
+from dqmq_env.envs.live import LiveBatch
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.envs.vector import BitWidthVectorEnv
 from dqmq_env.envs.zoo import ZooSetting
@@ -210,11 +212,12 @@ class Suite:
 
     def _play_many(self, agreement: float) -> Callable[[], None]:
         """Plays 64 episodes at once, over the same images."""
-        vector = BitWidthVectorEnv(_MANY, self.problem)
+        episodes = LiveBatch(self.env.core, _MANY)
+        starts = Starts.of([self.condition] * _MANY, [0] * _MANY)
 
         def play() -> None:
-            vector.core.reset([self.condition] * _MANY, [0] * _MANY)
-            vector.core.decide(self._draw(agreement))
+            episodes.reset(starts)
+            episodes.decide(self._draw(agreement))
 
         return play
 

@@ -1,26 +1,30 @@
 """The three forms of an action, all of them indices into the candidate bits in the end."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from dqmq_env.envs.core import BatchedCore
+from dqmq_env.envs.core import Core
+from dqmq_env.envs.play import Episode, EpisodeBatch
 from dqmq_env.errors import ActionError, SettingError
 
 Indices = NDArray[np.int64]
 
 
-class ActionForm(Protocol):
-    """How agents say which bits they want."""
+class ActionForm(ABC):
+    """How agents say which bits they want.
 
-    @property
-    def space(self) -> gym.Space[Any]:
-        """The space of one episode's action."""
-        ...
+    Attributes:
+        space: of one episode's action.
+    """
 
+    space: gym.Space[Any]
+
+    @abstractmethod
     def indices(self, actions: object, count: int) -> Indices:
         """Indices into the candidates, shape (count, decisions that a step takes).
 
@@ -31,17 +35,25 @@ class ActionForm(Protocol):
         Raises:
             ActionError: wrong shape or type, NaN, or out of range.
         """
-        ...
 
-    def masks(self, core: BatchedCore) -> NDArray[np.bool_]:
+    def of_one(self, action: object) -> Sequence[int]:
+        """The indices of a single episode; raises as :meth:`indices` does."""
+        row: list[int] = self.indices(np.asarray(action)[None], 1)[0].tolist()
+        return row
+
+    def mask(self, core: Core, episode: Episode) -> NDArray[np.bool_]:
         """Which indices leave the budget reachable, as sb3-contrib's MaskablePPO expects it.
 
-        Shape (N, K), or (N, D * K) where a step takes all decisions.
+        Shape (K,), or (D * K,) where a step takes all decisions.
         """
-        ...
+        return episode.mask()
+
+    def masks(self, core: Core, batch: EpisodeBatch, count: int) -> NDArray[np.bool_]:
+        """The same of ``count`` episodes, shape (N, K) or (N, D * K)."""
+        return batch.masks()
 
 
-class DiscreteActions:
+class DiscreteActions(ActionForm):
     """An index into the candidates for the layer at hand: ``Discrete(K)``."""
 
     def __init__(self, candidates: Sequence[int], decisions: int) -> None:
@@ -52,12 +64,15 @@ class DiscreteActions:
         """See :class:`ActionForm`."""
         return _integers(actions, (count,), self._count)[:, None]
 
-    def masks(self, core: BatchedCore) -> NDArray[np.bool_]:
+    def of_one(self, action: object) -> Sequence[int]:
         """See :class:`ActionForm`."""
-        return core.masks()
+        # nearly all actions are one of these, and nothing else takes as little time
+        if (type(action) is int or type(action) is np.int64) and 0 <= action < self._count:
+            return (int(action),)
+        return super().of_one(action)
 
 
-class OneShotActions:
+class OneShotActions(ActionForm):
     """Indices for all decisions at once: ``MultiDiscrete([K] * D)``; an episode is one step."""
 
     def __init__(self, candidates: Sequence[int], decisions: int) -> None:
@@ -68,12 +83,16 @@ class OneShotActions:
         """See :class:`ActionForm`."""
         return _integers(actions, (count, self._decisions), self._count)
 
-    def masks(self, core: BatchedCore) -> NDArray[np.bool_]:
+    def mask(self, core: Core, episode: Episode) -> NDArray[np.bool_]:
         """See :class:`ActionForm`."""
-        return core.masks_of_all()
+        return core.mask_of_all()
+
+    def masks(self, core: Core, batch: EpisodeBatch, count: int) -> NDArray[np.bool_]:
+        """See :class:`ActionForm`."""
+        return np.tile(core.mask_of_all(), (count, 1))
 
 
-class ContinuousActions:
+class ContinuousActions(ActionForm):
     """A number in [-1, 1] for the layer at hand, mapped to bits as HAQ does: ``Box(-1, 1, (1,))``.
 
     With ``a`` the action moved to [0, 1], ``bits = round((max - min + 1) * a + min - 0.5)``, halves
@@ -98,10 +117,6 @@ class ContinuousActions:
         bits = np.clip(np.rint((high - low + 1) * share + low - 0.5), low, high)
         distances = np.abs(self._candidates[None, :] - bits[:, None])
         return np.asarray(distances.argmin(1), np.int64)[:, None]
-
-    def masks(self, core: BatchedCore) -> NDArray[np.bool_]:
-        """See :class:`ActionForm`."""
-        return core.masks()
 
 
 _FORMS: dict[str, type[DiscreteActions] | type[OneShotActions] | type[ContinuousActions]] = {

@@ -1,56 +1,88 @@
-"""What a reset draws and what an end reports; shared by the single and the vector class."""
+"""What episodes are about and what is known of them at their end."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dqmq_env.envs.core import Finished
-from dqmq_env.errors import SettingError
-from dqmq_env.problem.protocol import Problem
+from dqmq_env.problem.protocol import Outcome
 from dqmq_env.quality.condition import Condition
 
+Figures = Mapping[str, "NDArray[Any] | Figures"]
+"""Name to an array with a row for each episode, or to further figures."""
 
-def draw_episode(
-    problem: Problem, generator: np.random.Generator, options: dict[str, Any] | None
-) -> tuple[Condition, int]:
-    """A condition and the index of a batch of ``search`` images.
 
-    Both are drawn even where an option fixes them, so that options leave later draws alone.
+@dataclass(frozen=True, eq=False)
+class Starts:
+    """What N episodes are about.
 
-    Args:
-        problem: gives the mixture and the number of batches.
-        generator: of the environment.
-        options: ``{"condition": "gaussian_noise/3"}`` and ``{"batch": 2}`` fix what is drawn.
-
-    Raises:
-        ConditionError: there is no such condition.
-        SettingError: an unknown option, or a batch that does not exist.
+    Attributes:
+        conditions: that occur among them.
+        rows: the condition of each, as an index, shape (N,).
+        batches: the batch of ``search`` images of each, shape (N,).
     """
-    condition = problem.mixture.sample(1, generator)[0]
-    batch: Any = int(generator.integers(problem.batches))
-    options = dict(options or {})
-    condition = Condition.parse(options.pop("condition", condition))
-    batch = options.pop("batch", batch)
-    if options:
-        raise SettingError(f"options: got {sorted(options)}, allowed are 'condition' and 'batch'")
-    if (
-        isinstance(batch, bool)
-        or not isinstance(batch, int | np.integer)
-        or not 0 <= batch < problem.batches
-    ):
-        raise SettingError(
-            f"options['batch']: got {batch!r}, allowed are 0 to {problem.batches - 1}"
-        )
-    return condition, int(batch)
+
+    conditions: tuple[Condition, ...]
+    rows: NDArray[np.int64]
+    batches: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, conditions: Sequence[Condition], batches: Sequence[int]) -> Self:
+        """From a condition and a batch for each."""
+        return cls(tuple(conditions), np.arange(len(conditions)), np.array(batches, np.int64))
 
 
-def finished_info(finished: Finished, episode: int) -> dict[str, Any]:
-    """``info`` of an episode's end, in plain Python values."""
-    bits = finished.bits[episode].tolist()
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """What is known at the end of N episodes.
+
+    Attributes:
+        layers: names of all layers in forward order.
+        bits: as executed, of weights and activation of each layer, shape (N, layers, 2).
+        outcome: accuracy and loss.
+        costs: name to fractions of the cost at 8 bits, shape (N,).
+        lowered: number of actions that the budget lowered, shape (N,).
+        further: other figures, which a table of all assignments knows.
+    """
+
+    layers: tuple[str, ...]
+    bits: NDArray[np.int64]
+    outcome: Outcome
+    costs: Mapping[str, NDArray[np.float64]]
+    lowered: NDArray[np.int64]
+    further: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def figures(self) -> Figures:
+        """All of it as ``info`` names it."""
+        return {
+            "assignment": {name: self.bits[:, i] for i, name in enumerate(self.layers)},
+            "accuracy": self.outcome.accuracy,
+            "loss": self.outcome.loss,
+            "costs": self.costs,
+            "lowered": self.lowered,
+            **self.further,
+        }
+
+
+def figures_of(figures: Figures, episode: int) -> dict[str, Any]:
+    """Those of one episode, in plain Python values."""
     return {
-        "assignment": dict(zip(finished.layers, bits, strict=True)),
-        "accuracy": float(finished.outcome.accuracy[episode]),
-        "loss": float(finished.outcome.loss[episode]),
-        "costs": {name: float(values[episode]) for name, values in finished.costs.items()},
-        "lowered": int(finished.lowered[episode]),
+        name: figures_of(values, episode)
+        if isinstance(values, Mapping)
+        else values[episode].tolist()
+        for name, values in figures.items()
     }
+
+
+def masked(figures: Figures, count: int) -> dict[str, Any]:
+    """Those of all episodes as Gymnasium's vector environments give them.
+
+    Beside each key stands ``_key``, which says of each of ``count`` episodes that it has a value.
+    """
+    info: dict[str, Any] = {}
+    for name, values in figures.items():
+        info[name] = masked(values, count) if isinstance(values, Mapping) else values
+        info[f"_{name}"] = np.ones(count, np.bool_)
+    return info

@@ -1,4 +1,4 @@
-"""The environment of one episode at a time: a thin view of the batched core."""
+"""The environment of one episode at a time."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dqmq_env.envs.actions import action_form
-from dqmq_env.envs.core import BatchedCore
-from dqmq_env.envs.episodes import draw_episode, finished_info
+from dqmq_env.envs.core import Core
+from dqmq_env.envs.draws import draw_episode
+from dqmq_env.envs.play import Observation
+from dqmq_env.envs.players import episode_of
 from dqmq_env.envs.render import Frame, draw_rgb, draw_text
 from dqmq_env.envs.window import Window
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.protocol import Problem
 from dqmq_env.task.task import Task
-
-Observation = NDArray[np.float32]
 
 
 class BitWidthEnv(gym.Env[Observation, Any]):
@@ -77,10 +77,12 @@ class BitWidthEnv(gym.Env[Observation, Any]):
         if render_mode is not None and render_mode not in modes:
             raise SettingError(f"render_mode: got {render_mode!r}, allowed are None and {modes}")
         self.render_mode = render_mode
-        self.core = BatchedCore(problem, task or Task(), 1)
+        self.core = Core(problem, task or Task())
+        self._episode = episode_of(self.core)
         self._form = action_form(actions, self.core.candidates, self.core.decisions)
         self.observation_space = self.core.observation_space
         self.action_space = self._form.space
+        self._condition: str | None = None
         self._accuracy: float | None = None
         self._window = Window("dqmq_env")
 
@@ -103,12 +105,12 @@ class BitWidthEnv(gym.Env[Observation, Any]):
             SettingError: an unknown option, or a batch that does not exist.
         """
         super().reset(seed=seed)
-        condition, batch = draw_episode(self.problem, self.np_random, options)
-        self._accuracy = None
-        observation = self.core.reset([condition], [batch])[0]
+        condition, batch = draw_episode(self.core.problem, self.np_random, options)
+        observation = self._episode.begin(condition, batch)
+        self._condition, self._accuracy = str(condition), None
         if self.render_mode == "human":
             self.render()
-        return observation, {"condition": str(condition), "batch": batch}
+        return observation, {"condition": self._condition, "batch": batch}
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Give the layer at hand its bits; all layers at once in the one-shot form.
@@ -116,19 +118,18 @@ class BitWidthEnv(gym.Env[Observation, Any]):
         Raises:
             ActionError: the action is not in the action space.
         """
-        indices = self._form.indices(np.asarray(action)[None], 1)
-        observations, rewards, finished = self.core.decide(indices)
-        info: dict[str, Any] = {"condition": str(self.core.conditions[0])}
-        if finished is not None:
-            info |= finished_info(finished, 0)
-            self._accuracy = info["accuracy"]
+        observation, reward, end = self._episode.decide(self._form.of_one(action))
+        info: dict[str, Any] = {"condition": self._condition}
+        if end is not None:
+            info |= end
+            self._accuracy = end["accuracy"]
         if self.render_mode == "human":
             self.render()
-        return observations[0], float(rewards[0]), finished is not None, False, info
+        return observation, reward, end is not None, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which indices leave the budget reachable, shape (K,); one-shot: (D * K,)."""
-        return np.asarray(self._form.masks(self.core)[0])
+        return self._form.mask(self.core, self._episode)
 
     def render(self) -> Any:
         """The bits decided so far, as text, as a picture (H, W, 3) of uint8, or in a window.
@@ -139,7 +140,7 @@ class BitWidthEnv(gym.Env[Observation, Any]):
         if self.render_mode is None:
             modes = self.metadata["render_modes"]
             raise RuntimeError(f"render: make the environment with a render_mode of {modes}")
-        if not self.core.conditions:
+        if self._condition is None:
             raise RuntimeError("render: call reset first")
         frame = self._frame()
         if self.render_mode == "ansi":
@@ -159,14 +160,15 @@ class BitWidthEnv(gym.Env[Observation, Any]):
         return {**self.__dict__, "_window": Window("dqmq_env")}
 
     def _frame(self) -> Frame:
+        assert self._condition is not None
         budget = self.core.task.budget
         return Frame(
             layers=tuple(spec.name for spec in self.problem.layers),
-            bits=self.core.bits(0),
-            condition=str(self.core.conditions[0]),
+            bits=self._episode.bits,
+            condition=self._condition,
             cost_name=budget.cost.name,
-            cost_fraction=float(self.core.spent[0]),
+            cost_fraction=self._episode.spent,
             budget=budget.fraction if budget.fraction < 1 else None,
             accuracy=self._accuracy,
-            images=self.core.images[0],
+            images=self._episode.images,
         )

@@ -1,17 +1,18 @@
-"""The environment of many episodes at a time: a thin view of the batched core."""
+"""The environment of many episodes at a time."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from dqmq_env.envs.actions import action_form
-from dqmq_env.envs.core import BatchedCore
-from dqmq_env.envs.episodes import draw_episode, finished_info
+from dqmq_env.envs.core import Core
+from dqmq_env.envs.draws import Draws
+from dqmq_env.envs.episodes import masked
+from dqmq_env.envs.players import batch_of
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.protocol import Problem
 from dqmq_env.task.task import Task
@@ -44,13 +45,15 @@ class BitWidthVectorEnv(VectorEnv[Observations, Any, Any]):
         if num_envs < 1:
             raise SettingError(f"num_envs: got {num_envs}, allowed are 1 and more")
         self.num_envs = num_envs
-        self.core = BatchedCore(problem, task or Task(), num_envs)
+        self.core = Core(problem, task or Task())
+        self._batch = batch_of(self.core, num_envs)
         self._form = action_form(actions, self.core.candidates, self.core.decisions)
         self.single_observation_space = self.core.observation_space
         self.single_action_space = self._form.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._generators = [seeding.np_random()[0] for _ in range(num_envs)]
+        self._draws = Draws(problem, num_envs)
+        self._conditions: NDArray[np.object_] = np.empty(num_envs, object)
 
     @property
     def problem(self) -> Problem:
@@ -87,48 +90,36 @@ class BitWidthVectorEnv(VectorEnv[Observations, Any, Any]):
             ActionError: the actions are not in the action space.
         """
         indices = self._form.indices(actions, self.num_envs)
-        observations, rewards, finished = self.core.decide(indices)
+        observations, rewards, finished = self._batch.decide(indices)
         truncated = np.zeros(self.num_envs, np.bool_)
         if finished is None:
             return observations, rewards, truncated.copy(), truncated, self._info()
-        conditions = [str(condition) for condition in self.core.conditions]
-        ended: dict[str, Any] = {}
-        for number in range(self.num_envs):
-            row = {"condition": conditions[number], **finished_info(finished, number)}
-            ended = self._add_info(ended, row, number)
+        figures = {"condition": self._conditions, **finished.figures()}
         begun, info = self._begin(None)
-        every = np.ones(self.num_envs, np.bool_)
         final = np.empty(self.num_envs, dtype=object)
         final[:] = list(observations)
         info |= {
             "final_obs": final,
-            "_final_obs": every,
-            "final_info": ended,
-            "_final_info": every.copy(),
+            "_final_obs": np.ones(self.num_envs, np.bool_),
+            "final_info": masked(figures, self.num_envs),
+            "_final_info": np.ones(self.num_envs, np.bool_),
         }
-        return begun, rewards, every.copy(), truncated, info
+        return begun, rewards, np.ones(self.num_envs, np.bool_), truncated, info
 
     def action_masks(self) -> Flags:
         """Which indices leave the budget reachable, shape (N, K); one-shot: (N, D * K)."""
-        return self._form.masks(self.core)
+        return self._form.masks(self.core, self._batch, self.num_envs)
 
     def _begin(self, options: dict[str, Any] | None) -> tuple[Observations, dict[str, Any]]:
-        drawn = [draw_episode(self.problem, rng, options) for rng in self._generators]
-        conditions, batches = [pair[0] for pair in drawn], [pair[1] for pair in drawn]
-        observations = self.core.reset(conditions, batches)
-        every = np.ones(self.num_envs, np.bool_)
-        info = self._info() | {"batch": np.array(batches), "_batch": every}
-        return observations, info
+        starts = self._draws.draw(options)
+        observations = self._batch.reset(starts)
+        names = np.array([str(condition) for condition in starts.conditions], object)
+        self._conditions = names[starts.rows]
+        return observations, self._info() | masked({"batch": starts.batches}, self.num_envs)
 
     def _info(self) -> dict[str, Any]:
-        conditions = np.array([str(condition) for condition in self.core.conditions], object)
-        every = np.ones(self.num_envs, np.bool_)
-        return {
-            "condition": conditions,
-            "_condition": every,
-            "action_mask": self.action_masks(),
-            "_action_mask": every.copy(),
-        }
+        figures = {"condition": self._conditions.copy(), "action_mask": self.action_masks()}
+        return masked(figures, self.num_envs)
 
     def _seed(self, seed: int | Sequence[int | None] | None) -> None:
         if seed is None:
@@ -136,6 +127,4 @@ class BitWidthVectorEnv(VectorEnv[Observations, Any, Any]):
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed)
         if len(seeds) != self.num_envs:
             raise SettingError(f"seed: got {len(seeds)}, allowed are {self.num_envs}, one for each")
-        for number, own in enumerate(seeds):
-            if own is not None:
-                self._generators[number] = seeding.np_random(own)[0]
+        self._draws.seed(seeds)

@@ -7,7 +7,8 @@ import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
-from dqmq_env.envs.single import BitWidthEnv, Observation
+from dqmq_env.envs.play import Observation
+from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import SettingError
 
 

@@ -115,13 +115,12 @@ class VecEnvAdapter(VecEnv):
         return list(self._get_indices(indices))
 
     def _rows(self, infos: dict[str, Any]) -> list[dict[str, Any]]:
-        """Vector infos as one dict for each episode, without the masks."""
+        """Vector infos as one dict of plain values for each episode, without the masks."""
         columns = {
-            key: self._rows(values) if isinstance(values, dict) else values
+            key: self._rows(values) if isinstance(values, dict) else values.tolist()
             for key, values in infos.items()
             if not key.startswith("_")
         }
-        return [
-            {key: values[number] for key, values in columns.items()}
-            for number in range(self.num_envs)
-        ]
+        if not columns:
+            return [{} for _ in range(self.num_envs)]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -1,10 +1,12 @@
 """Mixtures: how often each condition occurs among the images that come."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dqmq_env.errors import ConditionError
 from dqmq_env.quality.condition import CLEAN, DEFAULT_CORRUPTIONS, SEVERITIES, Condition
@@ -27,7 +29,7 @@ class Mixture:
             condition comes twice, or a text is no condition.
     """
 
-    __slots__ = ("_probabilities",)
+    __slots__ = ("_conditions", "_cumulative", "_probabilities")
 
     def __init__(self, weights: Weights) -> None:
         parsed: dict[Condition, float] = {}
@@ -49,6 +51,10 @@ class Mixture:
             for condition, weight in parsed.items()
             if (probability := weight / divisor) > 0
         }
+        self._conditions = tuple(self._probabilities)
+        # as numpy's Generator.choice has it, so that it would draw the same
+        cumulative = np.cumsum(self.probabilities)
+        self._cumulative: list[float] = (cumulative / cumulative[-1]).tolist()
 
     @classmethod
     def uniform(cls, conditions: Iterable[Condition | str]) -> "Mixture":
@@ -66,7 +72,7 @@ class Mixture:
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """The conditions that can occur, in the order in which they were given."""
-        return tuple(self._probabilities)
+        return self._conditions
 
     @property
     def probabilities(self) -> tuple[float, ...]:
@@ -80,9 +86,15 @@ class Mixture:
             n: 0 or more.
             rng: Source of the random numbers.
         """
-        conditions = self.conditions
-        indices = rng.choice(len(conditions), size=n, p=self.probabilities)
-        return [conditions[index] for index in indices]
+        return [self._conditions[place] for place in self.places(rng.random(n))]
+
+    def place(self, number: float) -> int:
+        """The place in `conditions` of the one that a number from [0, 1) stands for."""
+        return bisect_right(self._cumulative, number)
+
+    def places(self, numbers: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The same for many numbers."""
+        return np.searchsorted(self._cumulative, numbers, side="right")
 
     def to_dict(self) -> dict[str, Any]:
         """A form that JSON can hold: the schema version, and the probability of each condition."""

@@ -20,7 +20,7 @@ from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.envs.vector import BitWidthVectorEnv
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
-from dqmq_env.quality import describe
+from dqmq_env.quality import Condition, describe
 
 MakeProblem = Callable[..., NetworkProblem]
 
@@ -49,8 +49,9 @@ def test_an_episode_is_about_one_image(problem: NetworkProblem) -> None:
     image = problem.search.under("gaussian_noise/3")[7:8]
     quality = observation[env.core.observer.layout.part("quality")]
     assert np.array_equal(quality, describe(image)[0].numpy())
-    assert env.core.images.shape == (1, 1, 28, 28, 1)
-    assert np.array_equal(env.core.images[0, 0, :, :, 0], image[0, 0].numpy())
+    shown = problem.start([Condition.parse("gaussian_noise/3")], [7]).images
+    assert shown.shape == (1, 1, 28, 28, 1)
+    assert np.array_equal(shown[0, 0, :, :, 0], image[0, 0].numpy())
     _, end = play(env, [0, 1, 2, 1, 0, 2], options=options)
     assignment = BitAssignment(end["assignment"])
     with torch.no_grad():

@@ -125,3 +125,12 @@ def test_refuses_foreign_json(data: dict[str, Any]) -> None:
 def test_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         DEFAULT_MIXTURE.probabilities = ()  # type: ignore[misc]
+
+
+def test_numbers_stand_for_conditions_as_numpy_draws_them() -> None:
+    """Whoever saved a seed gets the conditions that they got."""
+    mixture = Mixture({"clean": 3, "jpeg/2": 1, "contrast/5": 0.3})
+    expected = np.random.default_rng(5).choice(3, size=500, p=mixture.probabilities)
+    numbers = np.random.default_rng(5).random(500)
+    assert mixture.places(numbers).tolist() == expected.tolist()
+    assert [mixture.place(number) for number in numbers] == expected.tolist()
