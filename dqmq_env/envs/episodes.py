@@ -69,9 +69,9 @@ class Finished:
 def figures_of(figures: Figures, episode: int) -> dict[str, Any]:
     """Those of one episode, in plain Python values."""
     return {
-        name: figures_of(values, episode)
-        if isinstance(values, Mapping)
-        else values[episode].tolist()
+        name: values[episode].tolist()
+        if isinstance(values, np.ndarray)
+        else figures_of(values, episode)
         for name, values in figures.items()
     }
 
@@ -83,6 +83,6 @@ def masked(figures: Figures, count: int) -> dict[str, Any]:
     """
     info: dict[str, Any] = {}
     for name, values in figures.items():
-        info[name] = masked(values, count) if isinstance(values, Mapping) else values
+        info[name] = values if isinstance(values, np.ndarray) else masked(values, count)
         info[f"_{name}"] = np.ones(count, np.bool_)
     return info

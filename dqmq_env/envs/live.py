@@ -46,6 +46,11 @@ class LiveBatch(EpisodeBatch):
         return self._rollout is not None and self._decision < self._core.decisions
 
     @property
+    def settled(self) -> int:
+        """Number of layers that have their bits."""
+        return len(self._bits)
+
+    @property
     def spent(self) -> NDArray[np.float64]:
         """What is settled so far of the budgeted cost, as a fraction of the whole, shape (N,)."""
         return self._spent.copy()

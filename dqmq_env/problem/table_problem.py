@@ -126,7 +126,6 @@ class TableProblem:
             raise AssignmentError(
                 f"assignment: got layers {list(assignment)}, allowed are {list(self._candidates)}"
             )
-        place = 0
         for name, widths in self._candidates.items():
             bits = assignment[name]
             if bits.weight != bits.activation or bits.weight not in widths:
@@ -134,8 +133,19 @@ class TableProblem:
                     f"{name}: got {tuple(bits)} bits, the table has the widths {list(widths)}, the "
                     "same for weights and activations"
                 )
-            place = place * len(widths) + widths.index(bits.weight)
-        return place
+        chosen = np.array([[assignment[name].weight for name in self._candidates]])
+        return int(self.places(chosen)[0])
+
+    def places(self, bits: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places in the table of assignments given by the bits of their layers.
+
+        Args:
+            bits: candidates of each layer in forward order, shape (N, layers).
+        """
+        places = np.zeros(len(bits), np.int64)
+        for own, widths in zip(bits.T, self._candidates.values(), strict=True):
+            places = places * len(widths) + np.searchsorted(widths, own)
+        return places
 
     def assignment(self, index: int) -> BitAssignment:
         """The assignment at a place in the table.
@@ -229,18 +239,22 @@ class TableProblem:
         rewards = self.rewards(condition, task or Task())
         return 1 + int((rewards > rewards[self.index(assignment)]).sum())
 
+    def regrets(self, condition: Condition | str, task: Task) -> NDArray[np.float64]:
+        """0 at the optimum, 1 at the mean of all that keep to the budget, for each assignment.
+
+        Infinite beyond the budget; 0 where all that keep to it are equally good. Shape (N,).
+        """
+        rewards = self.rewards(condition, task)
+        kept = rewards > -np.inf
+        best, mean = rewards.max(), rewards[kept].mean()
+        span = best - mean if best > mean else 1.0
+        return np.asarray(np.where(kept, (best - rewards) / span, np.inf))
+
     def regret(
         self, assignment: BitAssignment, condition: Condition | str, task: Task | None = None
     ) -> float:
-        """0 at the optimum, 1 at the mean of all assignments that keep to the budget.
-
-        0 as well where all of them are equally good.
-        """
-        rewards = self.rewards(condition, task or Task())
-        best, mean = rewards.max(), rewards[rewards > -np.inf].mean()
-        if not best > mean:
-            return 0.0
-        return float((best - rewards[self.index(assignment)]) / (best - mean))
+        """That of one assignment; see :meth:`regrets`."""
+        return float(self.regrets(condition, task or Task())[self.index(assignment)])
 
     def pareto_front(self, condition: Condition | str, cost: str = "bops") -> list[FrontPoint]:
         """The assignments that no other beats in both accuracy and cost, by ascending cost.

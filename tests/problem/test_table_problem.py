@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from dqmq_env import BitAssignment
 from dqmq_env.costs import Bops, Size
 from dqmq_env.envs.single import BitWidthEnv
+from dqmq_env.envs.tree import tree_of
 from dqmq_env.envs.vector import BitWidthVectorEnv
 from dqmq_env.errors import AssignmentError, BudgetError, ConditionError, TableError
 from dqmq_env.problem.network_problem import NetworkProblem
@@ -26,7 +27,7 @@ from dqmq_env.problem.table_units import all_units, evaluate_unit, save_unit
 from dqmq_env.quality import CLEAN, Condition
 from dqmq_env.task.budget import ROUNDING, Budget
 from dqmq_env.task.decisions import SeparateDecisions
-from dqmq_env.task.reward import AccuracyReward, WeightedReward
+from dqmq_env.task.reward import AccuracyReward, CostPotential, WeightedReward
 from dqmq_env.task.task import Task
 from dqmq_env.zoo.checkpoints import load_card
 
@@ -42,6 +43,7 @@ tasks = st.builds(
         st.builds(WeightedReward, st.sampled_from(["bops", "size"]), st.floats(0, 1)),
     ),
     st.builds(Budget, st.sampled_from([Bops(), Size()]), st.floats(0.3, 1)),
+    st.builds(CostPotential, st.sampled_from([0.0, 0.3])),
 )
 
 
@@ -101,14 +103,66 @@ def test_an_environment_over_it_is_the_live_one_bit_for_bit(
         losses = [end.pop("loss", 0.0) for end in ends]
         assert losses[0] == pytest.approx(losses[1], rel=1e-6)  # kept in single precision
         assert steps[0][1:4] == steps[1][1:4]
+        regret = ends[1].pop("regret", None)
         assert ends[0] == ends[1]
+    assert regret == problem.regret(
+        BitAssignment(ends[1]["assignment"]), ends[1]["condition"], task
+    )
     assert envs[0].render() == envs[1].render()
 
 
-def test_a_vector_environment_goes_over_it(problem: TableProblem) -> None:
-    vector, single = BitWidthVectorEnv(5, problem), BitWidthEnv(problem)
-    observations, _ = vector.reset(seed=3)
-    np.testing.assert_array_equal(observations[2], single.reset(seed=5)[0])
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=8)
+@given(seed=st.integers(0, 2**31), count=st.integers(1, 5), task=tasks)
+def test_its_vector_environment_is_the_single_one(
+    problem: TableProblem, form: str, seed: int, count: int, task: Task
+) -> None:
+    vector = BitWidthVectorEnv(count, problem, task, form)
+    singles = [BitWidthEnv(problem, task, form) for _ in range(count)]
+    observations, info = vector.reset(seed=seed)
+    expected = [env.reset(seed=seed + i) for i, env in enumerate(singles)]
+    vector.action_space.seed(seed)
+    for _ in range(2 * vector.core.decisions):
+        np.testing.assert_array_equal(observations, np.stack([obs for obs, _ in expected]))
+        assert info["condition"].tolist() == [own["condition"] for _, own in expected]
+        masks = np.stack([env.action_masks() for env in singles])
+        np.testing.assert_array_equal(info["action_mask"], masks)
+        actions = vector.action_space.sample()
+        observations, rewards, terminated, truncated, info = vector.step(actions)
+        steps = [env.step(action) for env, action in zip(singles, actions, strict=True)]
+        assert rewards.tolist() == [step[1] for step in steps]
+        assert terminated.tolist() == [step[2] for step in steps]
+        assert not truncated.any()
+        expected = [(step[0], step[4]) for step in steps]
+        if terminated.all():
+            finals = np.stack(list(info["final_obs"]))
+            np.testing.assert_array_equal(finals, np.stack([obs for obs, _ in expected]))
+            assert rows_of(info["final_info"], count) == [own for _, own in expected]
+            expected = [env.reset() for env in singles]
+
+
+def rows_of(info: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Vector infos as one dict for each episode."""
+    columns = {
+        key: rows_of(values, count) if isinstance(values, dict) else values.tolist()
+        for key, values in info.items()
+        if not key.startswith("_")
+    }
+    assert all(info[f"_{key}"].all() for key in columns)
+    return [{key: column[i] for key, column in columns.items()} for i in range(count)]
+
+
+def test_agreeing_environments_share_one_tree(problem: TableProblem) -> None:
+    assert tree_of(problem, Task(AccuracyReward())) is tree_of(problem, Task(AccuracyReward()))
+    assert tree_of(problem, Task(AccuracyReward())) is not tree_of(problem, Task())
+
+
+def test_a_reward_that_cannot_be_hashed_will_do(problem: TableProblem) -> None:
+    class Own(AccuracyReward):
+        __hash__ = None  # type: ignore[assignment]
+
+    observation, _ = BitWidthEnv(problem, Task(Own())).reset(seed=0)
+    np.testing.assert_array_equal(observation, BitWidthEnv(problem).reset(seed=0)[0])
 
 
 def test_evaluations_and_costs_are_the_live_ones(
