@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
 from dqmq_env.data.folder import folder_classes, load_image_folder
-from dqmq_env.envs.settings import Setting, SettingEnv, SettingVectorEnv
+from dqmq_env.envs.network_setting import NetworkSetting
+from dqmq_env.envs.settings import SettingEnv, SettingVectorEnv
 from dqmq_env.errors import CheckpointError, DataError, SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
 
@@ -20,7 +21,7 @@ ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
 @dataclass(frozen=True)
-class TorchvisionSetting(Setting):
+class TorchvisionSetting(NetworkSetting):
     """Plain values that say what an environment over a torchvision network is about.
 
     Args:

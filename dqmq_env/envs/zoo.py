@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dqmq_env.data import load_fashion_mnist
-from dqmq_env.envs.settings import Setting
+from dqmq_env.envs.network_setting import NetworkSetting
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.zoo.checkpoints import load_checkpoint
 
 
 @dataclass(frozen=True)
-class ZooSetting(Setting):
+class ZooSetting(NetworkSetting):
     """Plain values that say what an environment over a shipped network is about.
 
     Args:
