@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from dqmq_env.costs import COSTS
 from dqmq_env.errors import TableError
+from dqmq_env.problem.fronts import pareto
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.problem.table import SPLITS, Table, TableCard
+from dqmq_env.problem.table_answers import answers_of
 from dqmq_env.problem.table_problem import TableProblem
 from dqmq_env.problem.table_units import Arrays, all_units, load_unit
 from dqmq_env.quality import Condition
@@ -107,14 +109,13 @@ def _statistics(row: Sequence[Arrays], decision: int, widths: int) -> NDArray[np
 
 
 def _fronts(problem: TableProblem) -> NDArray[np.int32]:
-    """The assignments on some front of accuracy against a cost."""
-    found = {
-        problem.index(point.assignment)
-        for condition in problem.mixture.conditions
-        for cost in COSTS
-        for point in problem.pareto_front(condition, cost.name)
-    }
-    return np.array(sorted(found), np.int32)
+    """The assignments on some front of accuracy, under a condition or all, against a cost."""
+    found = []
+    for cost in COSTS:
+        answers = answers_of(problem, cost.name)
+        mean = answers.probabilities @ answers.search
+        found += [pareto(answers.costs, row) for row in (*answers.search, mean)]
+    return np.unique(np.concatenate(found)).astype(np.int32)
 
 
 def _stacked(rows: Any) -> NDArray[Any]:

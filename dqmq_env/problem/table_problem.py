@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from dqmq_env.costs import COSTS, cost_by_name, fraction, layer_table
 from dqmq_env.errors import AssignmentError, BudgetError, TableError
+from dqmq_env.problem.fronts import pareto
 from dqmq_env.problem.protocol import Outcome, Rollout
+from dqmq_env.problem.quality_value import QualityValue, value_of_quality
 from dqmq_env.problem.table import SPLITS, Table
+from dqmq_env.problem.table_answers import answers_of
 from dqmq_env.problem.table_rollout import TableRollout
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quality.mixture import Conditions, Mixture, as_mixture
@@ -263,9 +266,23 @@ class TableProblem:
         """
         accuracy = self.table.outcome("search", self.row(condition)).accuracy
         costs = self.costs(cost)
-        order = np.lexsort((np.arange(self.count), -accuracy, costs))
-        best_before = np.append(-1.0, np.maximum.accumulate(accuracy[order])[:-1])
         return [
             FrontPoint(self.assignment(int(i)), float(accuracy[i]), float(costs[i]))
-            for i in order[accuracy[order] > best_before]
+            for i in pareto(costs, accuracy)
         ]
+
+    def value_of_quality(self, budget: float, cost: str = "bops") -> QualityValue:
+        """What it is worth to know the condition of the input under an average budget.
+
+        Intervals need to know what single images become under the chosen assignments; the table
+        knows that for its fronts under each condition and under all of them equally often, so that
+        they may be missing for another mixture.
+
+        Args:
+            budget: on the average cost over the mixture, as a fraction of that at 8 bits.
+            cost: name of the cost.
+
+        Raises:
+            BudgetError: no assignment keeps to the budget.
+        """
+        return value_of_quality(answers_of(self, cost), budget)

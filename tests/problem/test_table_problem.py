@@ -209,6 +209,28 @@ def test_optimum_rank_and_regret(
         assert problem.regret(some, condition, task) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("budget", [0.4, 0.6, 1.0])
+def test_the_value_of_quality_is_that_of_its_answers(problem: TableProblem, budget: float) -> None:
+    value = problem.value_of_quality(budget)
+    assert value.single.search <= value.blind.search <= value.rule.search
+    for chosen in (value.single, value.blind, value.rule):
+        found = {"cost": 0.0, "search": 0.0, "test": 0.0}
+        for condition, shares in chosen.assignments.items():
+            for assignment, share in shares:
+                found["cost"] += share / 2 * problem.cost(assignment)["bops"]
+                for split in ("search", "test"):
+                    accuracy = problem.evaluate(assignment, condition, split).accuracy[0]
+                    found[split] += share / 2 * accuracy
+        assert found == pytest.approx(
+            {"cost": chosen.cost, "search": chosen.search, "test": chosen.test}
+        )
+        assert chosen.cost <= budget + 1e-9
+    assert value.gain.low is not None
+    assert value.gain.high is not None
+    assert value.gain.low <= value.gain.value <= value.gain.high
+    assert problem.value_of_quality(1.0, "size").rule.cost <= 1
+
+
 @pytest.mark.parametrize("cost", ["bops", "size"])
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_the_front_is_what_nothing_beats(
