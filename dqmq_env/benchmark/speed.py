@@ -7,9 +7,7 @@ taken one after the other; the spread is the range of the middle half of the rou
 import os
 import platform
 import resource
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,8 @@ import torch
 import tyro
 
 from dqmq_env.benchmark.haq_loop import haq_style_episode
+from dqmq_env.benchmark.row import Row, compare
+from dqmq_env.benchmark.tabular_speed import tabular_rows
 from dqmq_env.envs.episodes import Starts
 from dqmq_env.envs.live import LiveBatch
 from dqmq_env.envs.single import BitWidthEnv
@@ -36,63 +36,6 @@ from dqmq_env.quantization.assignment import BitAssignment
 IMAGES = 512
 _CONDITION = "gaussian_noise/3"
 _MANY = 64
-
-
-@dataclass(frozen=True)
-class Row:
-    """A measured ratio.
-
-    Attributes:
-        what: in words.
-        ratio: median over the rounds.
-        low: lower quartile.
-        high: upper quartile.
-        bar: what the ratio is to reach.
-        met: whether it does.
-    """
-
-    what: str
-    ratio: float
-    low: float
-    high: float
-    bar: str
-    met: bool
-
-
-def compare(
-    what: str,
-    bar: str,
-    ours: Callable[[], object],
-    reference: Callable[[], object],
-    rounds: int,
-    times: float = 1.0,
-) -> Row:
-    """Time two things in turn.
-
-    Args:
-        what: in words.
-        bar: ``<= 1.25`` bounds our time over the reference's; ``>= 5`` the reverse quotient, the
-            number of times that we are faster.
-        ours: does our side once.
-        reference: does the other side once.
-        rounds: number of pairs of times; one more is made first, to warm up.
-        times: how many times the reference's work ours does.
-    """
-    faster, bound = bar.startswith(">"), float(bar.split()[1])
-    quotients = []
-    for number in range(rounds + 1):
-        own, other = _seconds(ours) / times, _seconds(reference)
-        if number:
-            quotients.append(other / own if faster else own / other)
-    low, ratio, high = np.quantile(quotients, [0.25, 0.5, 0.75])
-    met = ratio >= bound if faster else ratio <= bound
-    return Row(what, float(ratio), float(low), float(high), bar, bool(met))
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
 
 
 class Suite:
@@ -113,9 +56,9 @@ class Suite:
         self.widths = self.env.core.candidates
         self.decisions = self.env.core.decisions
 
-    def rows(self) -> list[Row]:
-        """All comparisons."""
-        parts = (
+    def rows(self) -> list[Callable[[], Row]]:
+        """What makes each row."""
+        return [
             self.episode,
             self.independent,
             self.agreeing,
@@ -123,13 +66,7 @@ class Suite:
             self.haq_by_many,
             self.ppo_on_images,
             self.ppo_on_batches,
-        )
-        done = []
-        with progress(len(parts), "bench", "comparison") as bar:
-            for part in parts:
-                done.append(part())
-                bar.update()
-        return done
+        ]
 
     def episode(self) -> Row:
         """One episode with an assignment never seen before, against one float pass."""
@@ -249,7 +186,8 @@ def report(rows: list[Row], threads: int, rounds: int) -> str:
     lines = [
         "# Speed",
         "",
-        "Made by `make bench`. Ratios: `<=` our time over the reference's, `>=` times faster.",
+        "Made by `make bench`. `<=`: our time over the reference's; `>=`: times faster; if the row "
+        "does not say otherwise.",
         "",
         f"{_processor()}, {os.cpu_count()} cores, {threads} threads; Python "
         f"{platform.python_version()}, torch {version('torch')}, gymnasium {version('gymnasium')}; "
@@ -287,7 +225,13 @@ def main(rounds: int = 8, threads: int = 2, output: Path = Path("benchmarks/RESU
     torch.set_num_threads(threads)
     gym.logger.min_level = gym.logger.ERROR
     problem = ZooSetting(batch_size=IMAGES).problem()
-    text = report(Suite(problem, rounds).rows(), threads, rounds)
+    made = []
+    parts = [*Suite(problem, rounds).rows(), *tabular_rows(rounds)]
+    with progress(len(parts), "bench", "row") as bar:
+        for part in parts:
+            made.append(part())
+            bar.update()
+    text = report(made, threads, rounds)
     output.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_text(output, text)
     print(text)

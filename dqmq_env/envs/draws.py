@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 from gymnasium.utils import seeding
+from numpy.typing import NDArray
 
 from dqmq_env.envs.episodes import Starts
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.protocol import Problem
 from dqmq_env.quality.condition import Condition
 
-_BLOCK = 64
+_BLOCK = 256
 
 Options = dict[str, Any]
 
@@ -91,8 +92,9 @@ class Draws:
         """Replace the generators that there is a seed for."""
         for number, seed in enumerate(seeds):
             if seed is not None:
-                self._generators[number] = seeding.np_random(seed)[0]
-                self._draw(number)
+                generator = self._generators[number] = seeding.np_random(seed)[0]
+                left = slice(self._used, None)
+                self._fill(generator, self._numbers[number, left], self._batches[number, left])
 
     def draw(self, options: Options | None) -> Starts:
         """The next episodes; options fix what is drawn for all of them.
@@ -104,8 +106,10 @@ class Draws:
         condition, batch = read_options(self._problem, options or {})
         if self._used == self._numbers.shape[1]:
             self._used = 0
-            for number in range(len(self._generators)):
-                self._draw(number)
+            for generator, numbers, batches in zip(
+                self._generators, self._numbers, self._batches, strict=True
+            ):
+                self._fill(generator, numbers, batches)
         mixture = self._problem.mixture
         conditions = mixture.conditions
         rows = mixture.places(self._numbers[:, self._used])
@@ -118,14 +122,16 @@ class Draws:
             batches[:] = batch
         return Starts(conditions, rows, batches)
 
-    def _draw(self, number: int) -> None:
-        """Fill what is not yet used of a generator's block."""
-        generator = self._generators[number]
+    def _fill(
+        self,
+        generator: np.random.Generator,
+        numbers: NDArray[np.float64],
+        batches: NDArray[np.int64],
+    ) -> None:
+        """Draw what one generator gives for some consecutive episodes, in place."""
         if self._problem.batches == 1:
-            self._numbers[number, self._used :] = generator.random(
-                self._numbers.shape[1] - self._used
-            )
+            generator.random(out=numbers)
             return
-        for place in range(self._used, self._numbers.shape[1]):
-            self._numbers[number, place] = generator.random()
-            self._batches[number, place] = generator.integers(self._problem.batches)
+        for place in range(len(numbers)):
+            numbers[place] = generator.random()
+            batches[place] = generator.integers(self._problem.batches)

@@ -96,10 +96,8 @@ class BitWidthVectorEnv(VectorEnv[Observations, Any, Any]):
             return observations, rewards, truncated.copy(), truncated, self._info()
         figures = {"condition": self._conditions, **finished.figures()}
         begun, info = self._begin(None)
-        final = np.empty(self.num_envs, dtype=object)
-        final[:] = list(observations)
         info |= {
-            "final_obs": final,
+            "final_obs": np.fromiter(observations, object, self.num_envs),
             "_final_obs": np.ones(self.num_envs, np.bool_),
             "final_info": masked(figures, self.num_envs),
             "_final_info": np.ones(self.num_envs, np.bool_),

@@ -1,7 +1,6 @@
 """Mixtures: how often each condition occurs among the images that come."""
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -54,7 +53,7 @@ class Mixture:
         self._conditions = tuple(self._probabilities)
         # as numpy's Generator.choice has it, so that it would draw the same
         cumulative = np.cumsum(self.probabilities)
-        self._cumulative: list[float] = (cumulative / cumulative[-1]).tolist()
+        self._cumulative: NDArray[np.float64] = cumulative / cumulative[-1]
 
     @classmethod
     def uniform(cls, conditions: Iterable[Condition | str]) -> "Mixture":
@@ -90,11 +89,11 @@ class Mixture:
 
     def place(self, number: float) -> int:
         """The place in `conditions` of the one that a number from [0, 1) stands for."""
-        return bisect_right(self._cumulative, number)
+        return int(self._cumulative.searchsorted(number, "right"))
 
     def places(self, numbers: NDArray[np.float64]) -> NDArray[np.int64]:
         """The same for many numbers."""
-        return np.searchsorted(self._cumulative, numbers, side="right")
+        return self._cumulative.searchsorted(numbers, "right")
 
     def to_dict(self) -> dict[str, Any]:
         """A form that JSON can hold: the schema version, and the probability of each condition."""
