@@ -27,6 +27,7 @@ from dqmq_env.envs.vector import BitWidthVectorEnv
 from dqmq_env.envs.zoo import ZooSetting
 from dqmq_env.files import atomic_write_text
 from dqmq_env.integrations.sb3 import VecEnvAdapter
+from dqmq_env.machine import processor_name
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.problem.pass_key import PassKey
 from dqmq_env.progress import progress
@@ -189,7 +190,7 @@ def report(rows: list[Row], threads: int, rounds: int) -> str:
         "Made by `make bench`. `<=`: our time over the reference's; `>=`: times faster; if the row "
         "does not say otherwise.",
         "",
-        f"{_processor()}, {os.cpu_count()} cores, {threads} threads; Python "
+        f"{processor_name()}, {os.cpu_count()} cores, {threads} threads; Python "
         f"{platform.python_version()}, torch {version('torch')}, gymnasium {version('gymnasium')}; "
         f"{rounds} rounds.",
         "",
@@ -203,15 +204,6 @@ def report(rows: list[Row], threads: int, rounds: int) -> str:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     lines += ["", f"Peak memory of the whole run: {peak:.0f} MiB.", ""]
     return "\n".join(lines)
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def main(rounds: int = 8, threads: int = 2, output: Path = Path("benchmarks/RESULTS.md")) -> None:

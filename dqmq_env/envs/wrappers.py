@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dqmq_env.envs.play import Observation
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import SettingError
+from dqmq_env.quantization.assignment import BitAssignment
 
 
 class HideQuality(gym.ObservationWrapper[Observation, Any, Observation], RecordConstructorArgs):
@@ -60,6 +61,32 @@ class MultiObjective(gym.Wrapper[Observation, Any, Observation, Any], RecordCons
         reward: NDArray[np.float32] = np.zeros(2, np.float32)
         if terminated:
             reward[:] = info["accuracy"], 1 - min(info["costs"][self._cost], 1)
+        return observation, reward, terminated, truncated, info
+
+
+class ReportTest(gym.Wrapper[Observation, Any, Observation, Any], RecordConstructorArgs):
+    """Adds accuracy and loss on the ``test`` split to the end's ``info``: for the final report.
+
+    ``info["test"]`` is ``{"accuracy": ..., "loss": ...}`` of the executed assignment under the
+    condition of the episode. Nothing should be trained or chosen behind this wrapper.
+
+    Args:
+        env: an environment of the suite over a problem with a ``test`` split.
+    """
+
+    def __init__(self, env: gym.Env[Observation, Any]) -> None:
+        RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
+        self._problem = _inner(env).problem
+
+    def step(self, action: Any) -> tuple[Observation, Any, bool, bool, dict[str, Any]]:
+        """Take a step."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if terminated:
+            assignment = BitAssignment(info["assignment"])
+            outcome = self._problem.evaluate(assignment, info["condition"], "test")
+            test = {"accuracy": float(outcome.accuracy[0]), "loss": float(outcome.loss[0])}
+            info = {**info, "test": test}
         return observation, reward, terminated, truncated, info
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quality.mixture import Mixture
+from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.quantization.spec import LayerSpec
 
 
@@ -92,6 +93,22 @@ class Problem(Protocol):
 
     def activation_error(self, name: str) -> NDArray[np.float64]:
         """The same for the activation that the layer receives, on calibration images."""
+        ...
+
+    def evaluate(
+        self, assignment: BitAssignment, condition: Condition | str, split: str = "search"
+    ) -> Outcome:
+        """How the network does on all images of a split, arrays of shape (1,).
+
+        Args:
+            assignment: bits of every layer.
+            condition: what the images go through first.
+            split: ``search``, or ``test`` for a final report.
+        """
+        ...
+
+    def cost(self, assignment: BitAssignment) -> dict[str, float]:
+        """Each cost of an assignment as a fraction of that at 8 bits."""
         ...
 
     def start(self, conditions: Sequence[Condition], batches: Sequence[int]) -> Rollout:

@@ -20,11 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dqmq_env.errors import BudgetError
+from dqmq_env.problem.estimates import Estimate, estimate, resampled_means
 from dqmq_env.problem.fronts import concave_hull
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.task.budget import ROUNDING
-
-_RESAMPLES = 2_000
 
 Shares = Sequence[tuple[BitAssignment, float]]
 """Assignments, and which share of the images gets each."""
@@ -63,21 +62,15 @@ class Chosen:
         cost: as a fraction of that at 8 bits.
         search: accuracy on the images that it was chosen on.
         test: accuracy on images held out.
+        images: probability that it classifies each of these correctly, averaged over the mixture,
+            shape (images,); ``None`` where that is not known.
     """
 
     assignments: Mapping[str, Shares]
     cost: float
     search: float
     test: float
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number and its 95% interval over the choice of ``test`` images, where that is known."""
-
-    value: float
-    low: float | None
-    high: float | None
+    images: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,11 +194,13 @@ def _chosen(answers: Answers, plan: Plan) -> Chosen:
             given = assignments.setdefault(answers.conditions[row], [])
             given.append((answers.assignment(place), share))
     costs = np.broadcast_to(answers.costs, answers.search.shape)
+    images = _by_image(answers, [plan])
     return Chosen(
         assignments,
         _average(answers, plan, costs),
         _average(answers, plan, answers.search),
         _average(answers, plan, answers.test),
+        None if images is None else images[0],
     )
 
 
@@ -219,11 +214,8 @@ def _estimates(
     means = np.array([[_average(answers, plan, answers.test) for plan in plans]])
     images = _by_image(answers, plans)
     if images is not None:
-        generator = np.random.default_rng(0)
-        count = images.shape[1]
-        draws = generator.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
-        means = np.concatenate([means, draws @ images.T / count])
-    return _estimate(means[:, 1] - means[:, 0]), _estimate(_saved(means, spent))
+        means = np.concatenate([means, resampled_means(images)])
+    return estimate(means[:, 1] - means[:, 0]), estimate(_saved(means, spent))
 
 
 def _saved(means: NDArray[np.float64], spent: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -261,11 +253,3 @@ def _by_image(answers: Answers, plans: Sequence[Plan]) -> NDArray[np.float64] | 
             at = int(np.searchsorted(places, place))
             images[number] += answers.probabilities[row] * share * correct[row, at]
     return images
-
-
-def _estimate(values: NDArray[np.float64]) -> Estimate:
-    """From the value itself and, where there are any, those of resamples."""
-    if len(values) == 1:
-        return Estimate(float(values[0]), None, None)
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return Estimate(float(values[0]), float(low), float(high))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dqmq_env.costs import COSTS
 from dqmq_env.errors import TableError
+from dqmq_env.machine import processor_name
 from dqmq_env.problem.fronts import pareto
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.problem.table import SPLITS, Table, TableCard
@@ -81,7 +82,7 @@ def assemble(
         versions={
             "python": platform.python_version(),
             "torch": version("torch"),
-            "machine": platform.machine(),
+            "processor": processor_name(),
             "kernels": "integer" if integers_are_fast() else "float",
         },
     )

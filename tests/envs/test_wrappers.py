@@ -2,8 +2,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from dqmq_env import BitAssignment
 from dqmq_env.envs.single import BitWidthEnv
-from dqmq_env.envs.wrappers import HideQuality, MultiObjective
+from dqmq_env.envs.wrappers import HideQuality, MultiObjective, ReportTest
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.task.reward import AccuracyReward, CostPotential, HaqReward, WeightedReward
@@ -41,6 +42,16 @@ def test_several_objectives_come_as_a_vector(tiny_problem: NetworkProblem) -> No
     assert not any(reward.any() for reward in rewards[:-1])
     expected = [info["accuracy"], 1 - info["costs"]["bops"]]
     np.testing.assert_allclose(rewards[-1], expected, rtol=1e-6)
+
+
+def test_a_final_report_has_the_test_split(tiny_problem: NetworkProblem) -> None:
+    plain, info = play(BitWidthEnv(tiny_problem), 2)
+    rewards, reported = play(ReportTest(BitWidthEnv(tiny_problem)), 2)
+    test = reported.pop("test")
+    assert (rewards, reported) == (plain, info)
+    assignment = BitAssignment(info["assignment"])
+    expected = tiny_problem.evaluate(assignment, info["condition"], "test")
+    assert test == {"accuracy": expected.accuracy[0], "loss": expected.loss[0]}
 
 
 def test_wrappers_refuse_other_environments() -> None:

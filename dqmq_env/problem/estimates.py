@@ -1,0 +1,40 @@
+"""How far a number may be off because other images could have been drawn; free of torch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_RESAMPLES = 2_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95% interval over the choice of ``test`` images, where that is known."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def resampled_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of values over images that are drawn again with replacement, always the same draws.
+
+    Args:
+        values: shape (rows, images).
+
+    Returns:
+        Shape (resamples, rows).
+    """
+    count = values.shape[1]
+    generator = np.random.default_rng(0)
+    draws = generator.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
+    return np.asarray(draws @ values.T / count)
+
+
+def estimate(values: NDArray[np.float64]) -> Estimate:
+    """From the value itself followed by those of R resamples, or none; shape (1 + R,)."""
+    if len(values) == 1:
+        return Estimate(float(values[0]), None, None)
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return Estimate(float(values[0]), float(low), float(high))
