@@ -1,52 +1,26 @@
 """The report's pictures: bits by layer and condition, accuracy against cost, and by condition."""
 
 import math
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from itertools import cycle, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.path import Path as Path2D
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox, BboxBase
 from numpy.typing import NDArray
 
-from dqmq_env.files import atomic_write_bytes
+from dqmq_env.benchmark.picture import GREY, bops_axis, looks, picture
 
 BASELINE_GROUP: Final = "uniform"
 
-_GREY: Final = "#57606a"
-# Okabe and Ito's palette, told apart with every common kind of colour blindness; markers go round
-# in another period, so that 42 groups look different.
-_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-_MARKERS: Final = ("s", "D", "^", "v", "P", "X", "p")
 # Of a label: its distances from its point in typographic points, and the directions it may go.
 _LABEL_GAPS: Final = (7, 12, 20, 30, 45, 65, 90, 120)
 _LABEL_SIDES: Final = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, -1), (-1, 1), (1, 1), (-1, -1))
-_STYLE: Final = {
-    "axes.axisbelow": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "errorbar.capsize": 3,
-    "figure.constrained_layout.h_pad": 0.08,
-    "figure.constrained_layout.use": True,
-    "figure.constrained_layout.w_pad": 0.12,
-    "figure.dpi": 160,
-    "grid.color": "#d8dee4",
-    "legend.frameon": False,
-    "lines.markeredgecolor": "white",
-    "lines.markersize": 7,
-    "text.parse_math": False,
-}
 
 
 @dataclass(frozen=True)
@@ -114,7 +88,8 @@ def plot_bits_heat_map(
         raise ValueError("bits: got NaN or infinity, must be finite")
     low, high = min(2.0, values.min()), max(8.0, values.max())
     height = max(3.6, 2.0 + 0.29 * len(layers))
-    with _picture(path, title, 3.2 + 0.62 * len(conditions), height) as (figure, axes):
+    with picture(path, title, 3.2 + 0.62 * len(conditions), height) as figure:
+        axes = figure.add_subplot()
         image = axes.imshow(values, cmap="viridis_r", vmin=low, vmax=high, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             ink = "white" if value > (low + high) / 2 else "black"
@@ -148,9 +123,10 @@ def plot_accuracy_against_cost(
     """
     if not points:
         raise ValueError("points: got none, must be at least one")
-    with _picture(path, title, 7.6, 5.4) as (figure, axes):
+    with picture(path, title, 7.6, 5.4) as figure:
+        axes = figure.add_subplot()
         axes.margins(y=0.12)
-        for group, (colour, marker) in _looks(point.group for point in points).items():
+        for group, (colour, marker) in looks((p.group for p in points), BASELINE_GROUP).items():
             members = sorted((p for p in points if p.group == group), key=lambda p: p.cost)
             cost, accuracy, low, high = np.array(
                 [(100 * p.cost, 100 * p.accuracy, 100 * p.low, 100 * p.high) for p in members]
@@ -164,14 +140,8 @@ def plot_accuracy_against_cost(
                 linestyle="-" if group == BASELINE_GROUP else "none",
                 label=group,
             )
-        least, most = (100 * bound([p.cost for p in points]) for bound in (min, max))
-        margin = max(1.15, (most / least) ** 0.08)
-        axes.set(xscale="log", xlim=(least / margin, most * margin))
-        axes.xaxis.set_major_locator(FixedLocator(_log_ticks(*axes.get_xlim())))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_locator(NullLocator())
+        bops_axis(axes, (point.cost for point in points))
         axes.grid()
-        axes.set_xlabel("BOPs (% of the network at 8 bits, log scale)")
         axes.set_ylabel("accuracy (%), with 95% interval")
         figure.legend(loc="outside lower center", ncols=4)
         _place_labels(figure, axes, points)
@@ -205,13 +175,15 @@ def plot_condition_bars(
         if not all(0 <= value <= 1 for value in of.values()):
             raise ValueError(f"accuracy: got {dict(of)} for {method!r}, must be from 0 to 1")
     height = 1.7 + len(conditions) * max(0.36, 0.12 * len(methods))
-    with _picture(path, title, 7.6, height) as (figure, axes):
+    with picture(path, title, 7.6, height) as figure:
+        axes = figure.add_subplot()
         rows = np.arange(len(conditions))
         for row in rows[::2]:
             axes.axhspan(row - 0.5, row + 0.5, color="#f3f5f7", linewidth=0, zorder=0)
         # The methods of a condition lie a little apart, so that equal ones do not hide each other.
         shifts = np.linspace(-0.28, 0.28, len(methods)) if len(methods) > 1 else [0.0]
-        for (method, (colour, marker)), shift in zip(_looks(methods).items(), shifts, strict=True):
+        styles = looks(methods, BASELINE_GROUP).values()
+        for method, (colour, marker), shift in zip(methods, styles, shifts, strict=True):
             percent = [100 * accuracy[method][condition] for condition in conditions]
             axes.plot(percent, rows + shift, marker, color=colour, label=method)
         axes.set_yticks(rows, conditions)
@@ -221,42 +193,6 @@ def plot_condition_bars(
         axes.grid(axis="x")
         axes.set(xlabel="accuracy (%)", ylabel="condition")
         figure.legend(loc="outside lower center", ncols=4)
-
-
-@contextmanager
-def _picture(
-    path: str | Path, title: str, width: float, height: float
-) -> Iterator[tuple[Figure, Axes]]:
-    """Give a figure, sizes in inches, and write it as PNG once the block has drawn all of it.
-
-    Where the block or the drawing fails, the file stays as it was. The same drawing gives the same
-    bytes, whatever style is set in matplotlib.
-    """
-    target, buffer = Path(path), BytesIO()
-    with matplotlib.style.context(["default", _STYLE]):
-        figure = Figure(figsize=(width, height))
-        FigureCanvasAgg(figure)
-        text = textwrap.fill(title, int(9 * width))
-        figure.suptitle(text, x=0.12 / width, ha="left", size=13, weight="bold")
-        yield figure, figure.add_subplot()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    target.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_bytes(target, buffer.getvalue())
-
-
-def _looks(groups: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """A colour and a marker for each group, in their order; grey for the uniform one."""
-    looks = zip(cycle(_COLOURS), cycle(_MARKERS), strict=False)
-    return {g: (_GREY, "o") if g == BASELINE_GROUP else next(looks) for g in dict.fromkeys(groups)}
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers for a logarithmic axis; linear steps where it spans less than a factor of 5."""
-    if high < 5 * low:
-        return [float(tick) for tick in MaxNLocator(5).tick_values(low, high)]
-    digits = (1, 2, 3, 5, 7) if high < 50 * low else (1, 2, 5)
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [digit * 10.0**decade for decade in decades for digit in digits]
 
 
 def _place_labels(figure: Figure, axes: Axes, points: Sequence[CostPoint]) -> None:
@@ -286,7 +222,7 @@ def _place_labels(figure: Figure, axes: Axes, points: Sequence[CostPoint]) -> No
         near = np.clip(place, best.min, best.max)
         if math.dist(place, near) > 10 * unit:
             line = transform.inverted().transform([place, near])
-            axes.plot(*line.T, color=_GREY, linewidth=0.7, zorder=1)
+            axes.plot(*line.T, color=GREY, linewidth=0.7, zorder=1)
 
 
 def _hidden(

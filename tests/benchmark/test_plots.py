@@ -50,20 +50,6 @@ def conditions(path: Path) -> None:
 every_plot = pytest.mark.parametrize("draw", [heat_map, cost, conditions])
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were saved, in order."""
-    figures: list[Figure] = []
-    save = Figure.savefig
-
-    def keep(self: Figure, *args: Any, **kwargs: Any) -> None:
-        figures.append(self)
-        save(self, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return figures
-
-
 def pixels(path: Path) -> NDArray[np.float32]:
     return np.asarray(imread(path), np.float32)[..., :3]
 
