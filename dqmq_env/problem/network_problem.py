@@ -15,14 +15,14 @@ from dqmq_env.data import ImageData
 from dqmq_env.data.arrays import Images, as_split, make_image_data
 from dqmq_env.errors import DataError, NetworkError, SettingError
 from dqmq_env.evaluation.accuracy import judge
-from dqmq_env.evaluation.batch_pass import BatchPass, BatchWalker, images_in_a_part
-from dqmq_env.evaluation.cache import PauseCache
+from dqmq_env.evaluation.batch_pass import BatchWalker, images_in_a_part
 from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.evaluation.walk import make_walker
 from dqmq_env.problem.checks import check_copy, check_network, within
 from dqmq_env.problem.image_rollout import ImageRollout
 from dqmq_env.problem.network_rollout import NetworkRollout
 from dqmq_env.problem.pass_key import PassKey
+from dqmq_env.problem.passes import Passes
 from dqmq_env.problem.protocol import Outcome, Rollout
 from dqmq_env.quality.batches import MixedQualityBatches
 from dqmq_env.quality.condition import Condition
@@ -148,7 +148,7 @@ class NetworkProblem:
         if integers_are_fast():
             use_integer_kernels(self.quantized)
         self._episode = _ROLLOUTS[granularity]
-        self._cache: PauseCache[PassKey, BatchPass] = PauseCache(cache_bytes)
+        self.passes = Passes(self, cache_bytes)
 
     @classmethod
     def over(cls, network: nn.Module, data: ImageData, **settings: Any) -> "NetworkProblem":
@@ -253,54 +253,6 @@ class NetworkProblem:
         mean: NDArray[np.float32] = described[self._slice(key)].mean(0).numpy()
         return mean
 
-    def begin(self, root: PassKey) -> BatchPass:
-        """The pass of a batch up to the first layer."""
-        kept = self._cache.get(root)
-        if kept is None:
-            kept = self.walker.start(self.normalize(self.batch(root)[0]))
-            self._cache.put(root, kept)
-        return kept
-
-    def descend(
-        self, reached: BatchPass, known: PassKey, keys: Sequence[PassKey]
-    ) -> dict[PassKey, BatchPass]:
-        """Passes that go on from a common beginning.
-
-        Args:
-            reached: the beginning.
-            known: its key.
-            keys: where to; all of them are as many layers further on.
-        """
-        depth = len(known.bits)
-        if len(keys) == 1:
-            return {keys[0]: self._pass(keys[0], reached, known)}
-        if len(keys[0].bits) == depth + 1:
-            return {key: self._advance(reached, key) for key in keys}
-        ends = self.walker.descend(reached, [key.bits[depth:] for key in keys])
-        return {key: ends[key.bits[depth:]] for key in keys}
-
-    def _advance(self, reached: BatchPass, key: PassKey) -> BatchPass:
-        kept = self._cache.get(key)
-        if kept is None:
-            kept = self.walker.advance(reached, key.bits[-1])
-            self._cache.put(key, kept)
-        return kept
-
-    def _pass(self, key: PassKey, reached: BatchPass, known: PassKey) -> BatchPass:
-        """A pass that begins as a known one, by way of the longest beginning that is at hand."""
-        depth = len(key.bits)
-        while depth > len(known.bits):
-            kept = self._cache.get(key._replace(bits=key.bits[:depth]))
-            if kept is not None:
-                reached = kept
-                break
-            depth -= 1
-        at = key._replace(bits=key.bits[:depth])
-        for bits in key.bits[depth:]:
-            at = at.extended(bits)
-            reached = self._advance(reached, at)
-        return reached
-
     @torch.no_grad()
     def evaluate(
         self, assignment: BitAssignment, condition: Condition | str, split: str = "search"
@@ -321,7 +273,7 @@ class NetworkProblem:
         logits = []
         for number in range(math.ceil(len(labels) / self.batch_size)):
             root = PassKey(split, Condition.parse(condition), number)
-            logits.append(self._pass(root._replace(bits=bits), self.begin(root), root).logits)
+            logits.append(self.passes.reach(root._replace(bits=bits)).logits)
         accuracy, loss = judge(torch.cat(logits), labels)
         return Outcome(np.array([accuracy]), np.array([loss]))
 
@@ -346,8 +298,6 @@ class NetworkProblem:
         return self.search if name == "search" else self.test
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is made again when it is needed: the walker and the passes at hand."""
-        empty: PauseCache[PassKey, BatchPass] = PauseCache(self._cache.capacity)
+        """Leave out what is made again when it is needed: the walkers."""
         made_again = ("walker", "image_walker")
-        kept = {key: value for key, value in self.__dict__.items() if key not in made_again}
-        return {**kept, "_cache": empty}
+        return {key: value for key, value in self.__dict__.items() if key not in made_again}

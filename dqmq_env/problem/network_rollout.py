@@ -81,7 +81,7 @@ class NetworkRollout:
         """The passes, brought up to the layer that waits."""
         if not self._reached:
             roots = {key._replace(bits=()) for key in self._keys}
-            self._reached = {root: self._problem.begin(root) for root in roots}
+            self._reached = {root: self._problem.passes.begin(root) for root in roots}
         depth = len(next(iter(self._reached)).bits)
         if depth < len(self._keys[0].bits):
             self._reached = self._advanced(depth)
@@ -93,7 +93,7 @@ class NetworkRollout:
             longer.setdefault(key._replace(bits=key.bits[:depth]), []).append(key)
         found: dict[PassKey, BatchPass] = {}
         for known, keys in longer.items():
-            found |= self._problem.descend(self._reached[known], known, keys)
+            found |= self._problem.passes.descend(self._reached[known], known, keys)
         return found
 
     def __getstate__(self) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def test_a_cache_of_any_size_changes_nothing(cache: int) -> None:
         one, two = (p.evaluate(assignment, "clean") for p in (problem, plain))
         assert one.accuracy[0] == two.accuracy[0]
         assert one.loss[0] == two.loss[0]
-        assert problem._cache.used <= cache
+        assert problem.passes.cache.used <= cache
 
 
 def test_arrays_datasets_and_bytes_give_the_same() -> None:
