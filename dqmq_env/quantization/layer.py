@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from dqmq_env.errors import AssignmentError
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.candidates import joint_options
-from dqmq_env.quantization.choice import Chooser, ImageBits, LayerChoice, RelaxedBits
-from dqmq_env.quantization.credit import credit_neighbours, reorder, split_by_candidate
+from dqmq_env.quantization.choice import Chooser, ImageBits, LayerChoice
 from dqmq_env.quantization.grid import FLOAT_BITS, Grid, activation_grid, weight_grid
 from dqmq_env.quantization.kernel import Kernel
 from dqmq_env.quantization.per_image import compute_per_image
 from dqmq_env.quantization.quantizers import learned_quantize, quantize_to_codes
+from dqmq_env.quantization.relaxed import check_relaxed, expectation, sampled
 from dqmq_env.quantization.rounded import RoundedWeights
 from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.step_size import StepSizeRule, zero_point
@@ -94,10 +94,10 @@ class QuantizedLayer(nn.Module):
             return self._at(x, choice)
         if isinstance(choice, ImageBits):
             return compute_per_image(self._at, x, choice.bits)
-        self._check(x, choice)
+        check_relaxed(self.spec.name, x, choice, len(self.candidates))
         if choice.sample is None:
-            return self._expectation(x, choice.probabilities)
-        return self._sampled(x, choice.probabilities, choice.sample)
+            return expectation(self._at_candidate, x, choice.probabilities)
+        return sampled(self._at_candidate, x, choice.probabilities, choice.sample)
 
     def quantized_weight(self, bits: int) -> Tensor:
         """The weight rounded to the grid of ``bits``, with gradients where they are enabled."""
@@ -220,42 +220,6 @@ class QuantizedLayer(nn.Module):
     def _at_candidate(self, x: Tensor, position: int) -> Tensor:
         return self._at(x, self.options[position])
 
-    def _expectation(self, x: Tensor, probabilities: Tensor) -> Tensor:
-        """The mean output, sum over k of p_k * f(Q_k(x), Q_k(w)); candidates of p = 0 are left out.
-
-        Where probabilities are one-hot this is the hard form, to the last bit.
-        """
-        offered = (probabilities != 0).any(0).tolist()
-        total: Tensor | None = None
-        for position in range(len(self.candidates)):
-            if not offered[position]:
-                continue
-            output = self._at_candidate(x, position)
-            share = probabilities[:, position].repeat_interleave(len(x) // len(probabilities))
-            weighted = output * share.view(-1, *(1 for _ in output.shape[1:]))
-            total = weighted if total is None else total + weighted
-        assert total is not None
-        return total
-
-    def _sampled(self, x: Tensor, probabilities: Tensor, sample: Tensor) -> Tensor:
-        """The output at the sampled candidates; probabilities get their gradient by credit."""
-        parts = split_by_candidate(sample, len(x))
-        if len(parts) > 1:
-            order = torch.cat([part.images for part in parts])
-            x = reorder(x, order)
-        pieces = [
-            self._at_candidate(piece, part.position)
-            for piece, part in zip(x.split([len(p.images) for p in parts]), parts, strict=True)
-        ]
-        output = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-        credited = torch.is_grad_enabled() and probabilities.requires_grad
-        if credited:
-            output = credit_neighbours(output, x, probabilities, parts, self._at_candidate)
-        if len(parts) > 1:
-            return reorder(output, order.argsort())
-        # what was saved for credit must outlive a network that writes into what it gets
-        return output.clone() if credited else output
-
     def _quantize_weight(self, position: int) -> Tensor:
         weight = self.inner.weight
         grid = self.weight_grid(position)
@@ -292,23 +256,6 @@ class QuantizedLayer(nn.Module):
                 f"{self.spec.name}: got {bits} bits, its candidates are {list(candidates)}"
             )
         return candidates.index(bits)
-
-    def _check(self, x: Tensor, choice: RelaxedBits) -> None:
-        shape = tuple(choice.probabilities.shape)
-        count = len(self.candidates)
-        if len(shape) != 2 or shape[1] != count or not shape[0] or len(x) % shape[0]:
-            raise AssignmentError(
-                f"{self.spec.name}: got probabilities of shape {shape}, allowed is (groups, "
-                f"{count}) with groups dividing the batch of {len(x)}"
-            )
-        sample = choice.sample
-        if sample is None:
-            return
-        if sample.shape != shape[:1] or int(sample.min()) < 0 or int(sample.max()) >= count:
-            raise AssignmentError(
-                f"{self.spec.name}: got the sample {sample.tolist()}, allowed is a position from "
-                f"0 to {count - 1} for each of {shape[0]} groups"
-            )
 
 
 def _gradient_scale(count: int, grid: Grid) -> float:
