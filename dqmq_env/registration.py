@@ -46,6 +46,7 @@ _SHIPPED = {
     "DQMQ-ResNet8": ("resnet:ResNet", "resnet8-fashion-mnist"),
     "DQMQ-MobileNetV2": ("mobilenet:MobileNetV2", "mobilenetv2-fashion-mnist"),
 }
+_TABULAR = {"DQMQ-ResNet8-Tabular": ("tabular:TabularResNet", "resnet8-fashion-mnist")}
 _TORCHVISION = {"DQMQ-ResNet18": "resnet18", "DQMQ-ResNet50": "resnet50"}
 
 OWN_PROBLEM = Entry(
@@ -57,12 +58,22 @@ OWN_PROBLEM = Entry(
 )
 """The id of an environment over a problem that the user brings."""
 
-ENTRIES = tuple(
+LIVE_ENTRIES = tuple(
     entry
     for name, (classes, checkpoint) in _SHIPPED.items()
     for entry in _forms(name, classes, {"checkpoint": checkpoint}, {})
 )
-"""Ids of environments over shipped networks, which need no arguments."""
+"""Ids of environments over shipped networks."""
+
+TABULAR_ENTRIES = tuple(
+    entry
+    for name, (classes, table) in _TABULAR.items()
+    for entry in _forms(name, classes, {"table": table}, {})
+)
+"""Ids of environments over shipped tables."""
+
+ENTRIES = (*LIVE_ENTRIES, *TABULAR_ENTRIES)
+"""Ids that need no arguments."""
 
 TORCHVISION_ENTRIES = tuple(
     entry

@@ -87,13 +87,20 @@ def study(answers: Answers, budgets: Sequence[float], images: ImageAnswers | Non
     return Study(values, rules)
 
 
-def answers_by_image(images: ImageAnswers) -> Answers:
-    """What is known of single images, as what is known of assignments."""
+def answers_by_image(images: ImageAnswers, criterion: str = "accuracy") -> Answers:
+    """What is known of single images, as what is known of assignments.
+
+    Args:
+        images: answers of single images.
+        criterion: ``accuracy`` or ``loss``, what is decided by on ``search``.
+    """
+    accuracy = images.search.correct.mean(2)
     return Answers(
         images.conditions,
         images.shares,
         images.costs,
-        images.search.correct.mean(2),
+        accuracy if criterion == "accuracy" else -images.search.loss.mean(2, dtype=np.float64),
+        accuracy,
         images.test.correct.mean(2),
         lambda place: images.assignments[place],
         lambda places: images.test.correct[:, places],
@@ -147,9 +154,12 @@ def _gain(rows: Sequence[tuple[float, Estimate]]) -> Gain:
     return Gain([place for place, _ in ordered], values, low, high)
 
 
-def _points(own: Estimate, digits: int = 2) -> str:
+def _points(own: Estimate | None, digits: int = 2) -> str:
     """In percent, with the interval."""
+    if own is None:
+        return "not reached"
     text = f"{100 * own.value:+.{digits}f}"
-    if own.low is None or own.high is None:
+    if own.low is None and own.high is None:
         return text
-    return f"{text} ({100 * own.low:+.{digits}f} to {100 * own.high:+.{digits}f})"
+    ends = ["?" if end is None else f"{100 * end:+.{digits}f}" for end in (own.low, own.high)]
+    return f"{text} ({' to '.join(ends)})"

@@ -1,5 +1,6 @@
 """How far a number may be off because other images could have been drawn; free of torch."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,10 @@ _RESAMPLES = 2_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its 95% interval over the choice of ``test`` images, where that is known."""
+    """A number and its 95% interval over the choice of ``test`` images.
+
+    Ends are ``None`` where they are not known or not finite.
+    """
 
     value: float
     low: float | None
@@ -36,5 +40,6 @@ def estimate(values: NDArray[np.float64]) -> Estimate:
     """From the value itself followed by those of R resamples, or none; shape (1 + R,)."""
     if len(values) == 1:
         return Estimate(float(values[0]), None, None)
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return Estimate(float(values[0]), float(low), float(high))
+    ordered = np.sort(values[1:])
+    low, high = (float(ordered[round(q * (len(ordered) - 1))]) for q in (0.025, 0.975))
+    return Estimate(float(values[0]), *(end if math.isfinite(end) else None for end in (low, high)))

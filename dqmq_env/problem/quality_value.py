@@ -9,7 +9,8 @@ Under a budget that holds on average over a mixture of conditions, assignments c
 
 What is best is decided on ``search``, exactly: the second and the third are linear programmes,
 which fill the budget along the steepest edges of concave hulls. How good it is is measured on
-``test``.
+``test``. The best of many thousands by accuracy owes part of it to the images at hand, more so by
+condition than over all of them; the loss is less noisy to decide by.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,9 @@ from dqmq_env.problem.fronts import concave_hull
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.task.budget import ROUNDING
 
+CRITERIA = ("accuracy", "loss")
+"""What may be decided by on ``search``."""
+
 Shares = Sequence[tuple[BitAssignment, float]]
 """Assignments, and which share of the images gets each."""
 
@@ -37,6 +41,7 @@ class Answers:
         conditions: their names.
         probabilities: how often each condition occurs, shape (C,).
         costs: of the assignments, as fractions of that at 8 bits, shape (A,).
+        score: what is decided by: the greater on ``search``, the better, shape (C, A).
         search: accuracies, shape (C, A).
         test: accuracies, shape (C, A).
         assignment: the assignment at a place.
@@ -47,6 +52,7 @@ class Answers:
     conditions: Sequence[str]
     probabilities: NDArray[np.float64]
     costs: NDArray[np.float64]
+    score: NDArray[np.float64]
     search: NDArray[np.float64]
     test: NDArray[np.float64]
     assignment: Callable[[int], BitAssignment]
@@ -84,8 +90,8 @@ class QualityValue:
         rule: the best rule from condition to assignments.
         gain: accuracy on ``test`` of the rule above the blind mixture.
         saved: the share of the blind mixture's cost that the best rule of equal accuracy on
-            ``test`` does without; where no rule reaches that accuracy, that of the dearest rule
-            worth its cost.
+            ``test`` does without; ``None`` where no rule reaches that accuracy, its ``low`` as well
+            where one in forty resamples has none.
     """
 
     budget: float
@@ -93,7 +99,7 @@ class QualityValue:
     blind: Chosen
     rule: Chosen
     gain: Estimate
-    saved: Estimate
+    saved: Estimate | None
 
 
 def value_of_quality(answers: Answers, budget: float) -> QualityValue:
@@ -109,7 +115,7 @@ def value_of_quality(answers: Answers, budget: float) -> QualityValue:
     cheapest = float(answers.costs.min())
     if not cheapest <= budget + ROUNDING:
         raise BudgetError(f"budget: got {budget}, the cheapest assignment costs {cheapest:.6f}")
-    mean = answers.probabilities @ answers.search
+    mean = answers.probabilities @ answers.score
     everywhere = range(len(answers.conditions))
     kept = np.where(answers.costs <= budget + ROUNDING, mean, -np.inf)
     single = [(row, int(kept.argmax()), 1.0) for row in everywhere]
@@ -119,10 +125,10 @@ def value_of_quality(answers: Answers, budget: float) -> QualityValue:
         for _, place, weight in _fill([hull], mean[None], np.ones(1), answers.costs, budget)[-1]
         for row in everywhere
     ]
-    hulls = [concave_hull(answers.costs, own) for own in answers.search]
-    path = _fill(hulls, answers.search, answers.probabilities, answers.costs, budget)
+    hulls = [concave_hull(answers.costs, own) for own in answers.score]
+    path = _fill(hulls, answers.score, answers.probabilities, answers.costs, budget)
     rule = path[-1]
-    dearer = _fill(hulls, answers.search, answers.probabilities, answers.costs, np.inf)
+    dearer = _fill(hulls, answers.score, answers.probabilities, answers.costs, np.inf)
     gain, saved = _estimates(answers, blind, rule, dearer)
     return QualityValue(
         budget,
@@ -206,7 +212,7 @@ def _chosen(answers: Answers, plan: Plan) -> Chosen:
 
 def _estimates(
     answers: Answers, blind: Plan, rule: Plan, path: Sequence[Plan]
-) -> tuple[Estimate, Estimate]:
+) -> tuple[Estimate, Estimate | None]:
     """Of the gain at equal cost and of the cost saved at equal accuracy."""
     plans = [blind, rule, *path]
     costs = np.broadcast_to(answers.costs, answers.search.shape)
@@ -215,11 +221,15 @@ def _estimates(
     images = _by_image(answers, plans)
     if images is not None:
         means = np.concatenate([means, resampled_means(images)])
-    return estimate(means[:, 1] - means[:, 0]), estimate(_saved(means, spent))
+    saved = _saved(means, spent)
+    reached = np.isfinite(saved[0])
+    return estimate(means[:, 1] - means[:, 0]), estimate(saved) if reached else None
 
 
 def _saved(means: NDArray[np.float64], spent: NDArray[np.float64]) -> NDArray[np.float64]:
     """The share of the first plan's cost that the plans from the third on do without.
+
+    Minus infinity where none of them is as accurate.
 
     Args:
         means: accuracy of each plan in each resample, shape (R, plans).
@@ -230,7 +240,7 @@ def _saved(means: NDArray[np.float64], spent: NDArray[np.float64]) -> NDArray[np
     for number, (goal, _, *path) in enumerate(means):
         reached = np.flatnonzero(np.array(path) >= goal)
         if not len(reached):
-            cost = path_costs[-1]
+            cost = np.inf
         elif reached[0] == 0:
             cost = path_costs[0]
         else:

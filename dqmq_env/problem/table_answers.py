@@ -5,24 +5,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dqmq_env.problem.quality_value import Answers
+from dqmq_env.errors import SettingError
+from dqmq_env.problem.quality_value import CRITERIA, Answers
 from dqmq_env.problem.table import SPLITS
 
 if TYPE_CHECKING:
     from dqmq_env.problem.table_problem import TableProblem
 
 
-def answers_of(problem: "TableProblem", cost: str) -> Answers:
+def answers_of(problem: "TableProblem", cost: str, criterion: str = "accuracy") -> Answers:
     """Costs and accuracies of all assignments under the conditions of the mixture.
 
     Args:
         problem: the table.
         cost: name of the cost.
+        criterion: ``accuracy`` or ``loss``, what is decided by on ``search``.
+
+    Raises:
+        SettingError: there is no such criterion.
     """
+    if criterion not in CRITERIA:
+        raise SettingError(f"criterion: got {criterion!r}, allowed are {list(CRITERIA)}")
     table = problem.table
     rows = np.array([problem.row(condition) for condition in problem.mixture.conditions])
     every = np.arange(problem.count)
-    search, test = (table.outcome(split, rows[:, None], every[None]).accuracy for split in SPLITS)
+    search, test = (table.outcome(split, rows[:, None], every[None]) for split in SPLITS)
 
     def correct(places: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         front = table.arrays["front"]
@@ -36,8 +43,9 @@ def answers_of(problem: "TableProblem", cost: str) -> Answers:
         [str(condition) for condition in problem.mixture.conditions],
         np.array(problem.mixture.probabilities),
         problem.costs(cost),
-        search,
-        test,
+        search.accuracy if criterion == "accuracy" else -search.loss,
+        search.accuracy,
+        test.accuracy,
         problem.assignment,
         correct,
     )

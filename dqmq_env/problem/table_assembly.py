@@ -15,6 +15,7 @@ from dqmq_env.errors import TableError
 from dqmq_env.machine import processor_name
 from dqmq_env.problem.fronts import pareto
 from dqmq_env.problem.network_problem import NetworkProblem
+from dqmq_env.problem.quality_value import CRITERIA
 from dqmq_env.problem.table import SPLITS, Table, TableCard
 from dqmq_env.problem.table_answers import answers_of
 from dqmq_env.problem.table_problem import TableProblem
@@ -110,12 +111,13 @@ def _statistics(row: Sequence[Arrays], decision: int, widths: int) -> NDArray[np
 
 
 def _fronts(problem: TableProblem) -> NDArray[np.int32]:
-    """The assignments on some front of accuracy, under a condition or all, against a cost."""
+    """The assignments on some front of accuracy or loss, under a condition or all."""
     found = []
     for cost in COSTS:
-        answers = answers_of(problem, cost.name)
-        mean = answers.probabilities @ answers.search
-        found += [pareto(answers.costs, row) for row in (*answers.search, mean)]
+        for criterion in CRITERIA:
+            answers = answers_of(problem, cost.name, criterion)
+            mean = answers.probabilities @ answers.score
+            found += [pareto(answers.costs, row) for row in (*answers.score, mean)]
     return np.unique(np.concatenate(found)).astype(np.int32)
 
 

@@ -271,7 +271,9 @@ class TableProblem:
             for i in pareto(costs, accuracy)
         ]
 
-    def value_of_quality(self, budget: float, cost: str = "bops") -> QualityValue:
+    def value_of_quality(
+        self, budget: float, cost: str = "bops", criterion: str = "accuracy"
+    ) -> QualityValue:
         """What it is worth to know the condition of the input under an average budget.
 
         Intervals need to know what single images become under the chosen assignments; the table
@@ -281,8 +283,10 @@ class TableProblem:
         Args:
             budget: on the average cost over the mixture, as a fraction of that at 8 bits.
             cost: name of the cost.
+            criterion: ``accuracy`` or ``loss``, what is decided by on ``search``.
 
         Raises:
             BudgetError: no assignment keeps to the budget.
+            SettingError: there is no such criterion.
         """
-        return value_of_quality(answers_of(self, cost), budget)
+        return value_of_quality(answers_of(self, cost, criterion), budget)

@@ -20,9 +20,12 @@ from gymnasium.utils.env_match import check_environments_match
 
 import dqmq_env
 from dqmq_env.problem.network_problem import NetworkProblem
-from dqmq_env.registration import ENTRIES, OWN_PROBLEM
+from dqmq_env.problem.table_problem import TableProblem
+from dqmq_env.registration import ENTRIES, LIVE_ENTRIES, OWN_PROBLEM, TABULAR_ENTRIES
 
 IDS = [entry.id for entry in ENTRIES]
+LIVE = [entry.id for entry in LIVE_ENTRIES]
+TABULAR = [entry.id for entry in TABULAR_ENTRIES]
 DISCRETE = [entry.id for entry in ENTRIES if entry.kwargs["actions"] == "discrete"]
 # Few images and conditions, so that every id can be played through in a second.
 SMALL: dict[str, Any] = {
@@ -31,9 +34,10 @@ SMALL: dict[str, Any] = {
     "post_training": "steps",
 }
 # One id of each network is left with the way of quantising that people get.
-SETTINGS = {
-    name: {**SMALL, "post_training": "reconstruction"} if name in DISCRETE else SMALL
-    for name in IDS
+SETTINGS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(LIVE, SMALL),
+    **{name: {**SMALL, "post_training": "reconstruction"} for name in LIVE if name in DISCRETE},
+    **{name: {} for name in TABULAR},
 }
 
 
@@ -91,7 +95,7 @@ def hashes_elsewhere() -> dict[str, str]:
 @pytest.mark.parametrize("name", IDS)
 def test_gymnasium_has_nothing_to_say_against_it(name: str) -> None:
     # rendering, for which the checker makes more of them, knows nothing of the form of actions
-    env = make(name, render_mode="rgb_array", post_training="steps")
+    env = gym.make(name, render_mode="rgb_array", **(SMALL if name in LIVE else {}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env.unwrapped, skip_render_check=name not in DISCRETE)
@@ -159,6 +163,7 @@ def test_an_episode_keeps_to_its_contract(env: gym.Env[Any, Any]) -> None:
     assert 0 < info["costs"]["size"] <= 1
     assert info["lowered"] == 0  # no budget, nothing to lower
     assert reward == pytest.approx(0.8 * info["accuracy"] + 0.2 * (1 - info["costs"]["bops"]))
+    assert ("regret" in info) == isinstance(problem, TableProblem)
     assert json.loads(json.dumps(info)) == info
 
 

@@ -9,16 +9,27 @@ import pytest
 from dqmq_env.costs import Size
 from dqmq_env.envs.imagenet import TorchvisionSetting
 from dqmq_env.envs.mobilenet import MobileNetV2Setting
+from dqmq_env.envs.network_setting import NetworkSetting
 from dqmq_env.envs.settings import Setting
+from dqmq_env.envs.tabular import TabularSetting
 from dqmq_env.envs.zoo import ZooSetting
 from dqmq_env.errors import DQMQError, SettingError
 from dqmq_env.pages import page
-from dqmq_env.registration import ALL_ENTRIES, ENTRIES, OWN_PROBLEM, TORCHVISION_ENTRIES, Entry
+from dqmq_env.problem.table import table_names
+from dqmq_env.registration import (
+    ALL_ENTRIES,
+    ENTRIES,
+    LIVE_ENTRIES,
+    OWN_PROBLEM,
+    TABULAR_ENTRIES,
+    TORCHVISION_ENTRIES,
+    Entry,
+)
 from dqmq_env.task.decisions import SeparateDecisions
 from dqmq_env.task.reward import WeightedReward
 from dqmq_env.zoo.checkpoints import checkpoint_names
 
-SETTINGS = [ZooSetting, MobileNetV2Setting, TorchvisionSetting]
+LIVE = [ZooSetting, MobileNetV2Setting, TorchvisionSetting]
 MADE = [entry for entry in ALL_ENTRIES if entry is not OWN_PROBLEM]
 
 
@@ -28,7 +39,7 @@ def load(entry_point: str) -> Any:
 
 
 def test_ids_are_told_apart_by_what_they_need() -> None:
-    assert len({entry.id for entry in ALL_ENTRIES}) == len(ALL_ENTRIES) == 16
+    assert len({entry.id for entry in ALL_ENTRIES}) == len(ALL_ENTRIES) == 19
     assert all(not entry.needs for entry in ENTRIES)
     assert all(set(entry.needs) == {"data"} for entry in TORCHVISION_ENTRIES)
     assert set(OWN_PROBLEM.needs) == {"problem"}
@@ -46,14 +57,18 @@ def test_both_forms_of_an_id_have_one_setting_that_knows_its_arguments(entry: En
 
 
 def test_a_class_is_about_the_network_of_its_name() -> None:
-    by_default = {entry.entry_point: entry for entry in reversed(ENTRIES)}
+    by_default = {entry.entry_point: entry for entry in reversed(LIVE_ENTRIES)}
     for entry_point, entry in by_default.items():
         assert load(entry_point).setting_type().checkpoint == entry.kwargs["checkpoint"]
-    assert {entry.kwargs["checkpoint"] for entry in ENTRIES} <= set(checkpoint_names())
+    assert {entry.kwargs["checkpoint"] for entry in LIVE_ENTRIES} <= set(checkpoint_names())
 
 
-@pytest.mark.parametrize("kind", SETTINGS)
-def test_a_setting_is_plain_values(kind: type[Setting]) -> None:
+def test_shipped_tables_are_those_of_the_ids() -> None:
+    assert {entry.kwargs["table"] for entry in TABULAR_ENTRIES} == set(table_names())
+
+
+@pytest.mark.parametrize("kind", LIVE)
+def test_a_setting_is_plain_values(kind: type[NetworkSetting]) -> None:
     setting = kind.of({"bits": [2, 4], "weight": 0.5, "cost": "size", "decisions": "separate"})
     assert setting == kind(bits=[2, 4], weight=0.5, cost="size", decisions="separate")
     with pytest.raises(FrozenInstanceError):
@@ -64,9 +79,9 @@ def test_a_setting_is_plain_values(kind: type[Setting]) -> None:
     assert isinstance(task.decisions, SeparateDecisions)
 
 
-@pytest.mark.parametrize("kind", SETTINGS)
+@pytest.mark.parametrize("kind", [*LIVE, TabularSetting])
 def test_unknown_arguments_are_named(kind: type[Setting]) -> None:
-    with pytest.raises(SettingError, match=r"^bit: unknown argument, allowed are .*'bits'"):
+    with pytest.raises(SettingError, match=r"^bit: unknown argument, allowed are .*'budget'"):
         kind.of({"bit": 3})
 
 
