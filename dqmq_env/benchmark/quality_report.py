@@ -164,11 +164,10 @@ def report(problem: NetworkProblem, arguments: ReportArguments) -> str:
 
 
 def _oracle_line(budgets: Sequence[float], oracles: Sequence[float]) -> str:
-    pairs = zip(budgets, oracles, strict=True)
-    each = ", ".join(f"{100 * own:.1f} at {100 * budget:.0f}%" for budget, own in pairs)
+    ends = [f"{100 * oracles[place]:.1f} at {100 * budgets[place]:.0f}%" for place in (0, -1)]
     return (
         "An oracle that knew beforehand which assignments get an image right, which no rule can, "
-        f"would have {each}."
+        f"would have {' and '.join(ends)}."
     )
 
 
