@@ -25,6 +25,7 @@ from dqmq_env.registration import OWN_PROBLEM
 from dqmq_env.task.budget import Budget
 from dqmq_env.task.decisions import DecisionScheme, JointDecisions, SeparateDecisions
 from dqmq_env.task.reward import CostPotential
+from tests.lockstep import assert_lockstep
 
 BITS = (2, 4, 8)
 FORMS = ("discrete", "continuous", "one-shot")
@@ -406,15 +407,6 @@ def test_checkers_have_nothing_to_say_against_it(
         sb3.check_env(env.unwrapped)
 
 
-def row(info: dict[str, Any], number: int) -> dict[str, Any]:
-    """One episode's part of a vector info, without masks."""
-    return {
-        key: row(values, number) if isinstance(values, dict) else values[number]
-        for key, values in info.items()
-        if not key.startswith("_")
-    }
-
-
 @settings(max_examples=6)
 @given(
     form=st.sampled_from(FORMS),
@@ -429,28 +421,7 @@ def test_the_vector_environment_equals_single_ones_step_by_step(
     task = with_budget(tiny_problem, cost, share)
     vector = BitWidthVectorEnv(count, tiny_problem, task, form)
     singles = [BitWidthEnv(tiny_problem, task, form) for _ in range(count)]
-    observations, info = vector.reset(seed=seed)
-    expected = [env.reset(seed=seed + i)[0] for i, env in enumerate(singles)]
-    vector.action_space.seed(seed)
-    for _ in range(14 if form != "one-shot" else 2):
-        np.testing.assert_array_equal(observations, np.stack(expected))
-        masks = np.stack([env.action_masks() for env in singles])
-        np.testing.assert_array_equal(info["action_mask"], masks)
-        actions = vector.action_space.sample()
-        observations, rewards, terminated, _, info = vector.step(actions)
-        steps = [env.step(action) for env, action in zip(singles, actions, strict=True)]
-        assert rewards.tolist() == [step[1] for step in steps]
-        assert terminated.tolist() == [step[2] for step in steps]
-        expected = [step[0] for step in steps]
-        if terminated.all():
-            np.testing.assert_array_equal(np.stack(list(info["final_obs"])), np.stack(expected))
-            for number, step in enumerate(steps):
-                own = row(info["final_info"], number)
-                assert own["costs"] == step[4]["costs"]
-                assert (own["accuracy"], own["loss"]) == (step[4]["accuracy"], step[4]["loss"])
-                assert {n: list(b) for n, b in own["assignment"].items()} == step[4]["assignment"]
-                assert own["lowered"] == step[4]["lowered"]
-            expected = [env.reset()[0] for env in singles]
+    assert_lockstep(vector, singles, seed, 2 if form == "one-shot" else 14)
 
 
 @pytest.mark.parametrize("steps", [1, 5, 11])

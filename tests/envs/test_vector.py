@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
@@ -14,17 +12,9 @@ from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.task.budget import Budget
 from dqmq_env.task.reward import CostPotential
 from dqmq_env.task.task import Task
+from tests.lockstep import assert_lockstep
 
 FORMS = ("discrete", "continuous", "one-shot")
-
-
-def row(info: dict[str, Any], number: int) -> dict[str, Any]:
-    """One episode's part of a vector info, without masks."""
-    return {
-        key: row(values, number) if isinstance(values, dict) else values[number]
-        for key, values in info.items()
-        if not key.startswith("_")
-    }
 
 
 @settings(max_examples=6, deadline=None)
@@ -41,31 +31,8 @@ def test_it_equals_single_environments_step_by_step(
     task = Task(budget=Budget(Bops(), budget), potential=CostPotential(weight))
     vector = BitWidthVectorEnv(count, tiny_problem, task, form)
     singles = [BitWidthEnv(tiny_problem, task, form) for _ in range(count)]
-    observations, info = vector.reset(seed=seed)
-    expected = [env.reset(seed=seed + i) for i, env in enumerate(singles)]
-    vector.action_space.seed(seed)
-    for _ in range(vector.core.decisions + 2 if form != "one-shot" else 2):
-        assert vector.observation_space.contains(observations)
-        np.testing.assert_array_equal(observations, np.stack([obs for obs, _ in expected]))
-        assert info["condition"].tolist() == [own["condition"] for _, own in expected]
-        masks = np.stack([env.action_masks() for env in singles])
-        np.testing.assert_array_equal(info["action_mask"], masks)
-        actions = vector.action_space.sample()
-        observations, rewards, terminated, truncated, info = vector.step(actions)
-        steps = [env.step(action) for env, action in zip(singles, actions, strict=True)]
-        assert rewards.tolist() == [step[1] for step in steps]
-        assert terminated.tolist() == [step[2] for step in steps]
-        assert not truncated.any()
-        expected = [(step[0], step[4]) for step in steps]
-        if terminated.all():
-            finals = np.stack(list(info["final_obs"]))
-            np.testing.assert_array_equal(finals, np.stack([step[0] for step in steps]))
-            for number, step in enumerate(steps):
-                own = row(info["final_info"], number)
-                assert own["accuracy"] == step[4]["accuracy"]
-                assert own["costs"] == step[4]["costs"]
-                assert {n: list(b) for n, b in own["assignment"].items()} == step[4]["assignment"]
-            expected = [env.reset() for env in singles]
+    steps = 2 if form == "one-shot" else vector.core.decisions + 2
+    assert_lockstep(vector, singles, seed, steps)
 
 
 def test_seeds_repeat_and_differ(tiny_problem: NetworkProblem) -> None:

@@ -30,6 +30,7 @@ from dqmq_env.task.decisions import SeparateDecisions
 from dqmq_env.task.reward import AccuracyReward, CostPotential, WeightedReward
 from dqmq_env.task.task import Task
 from dqmq_env.zoo.checkpoints import load_card
+from tests.lockstep import assert_lockstep
 
 MakeProblem = Callable[..., NetworkProblem]
 CONDITIONS = [CLEAN, Condition.parse("gaussian_noise/5")]
@@ -119,37 +120,7 @@ def test_its_vector_environment_is_the_single_one(
 ) -> None:
     vector = BitWidthVectorEnv(count, problem, task, form)
     singles = [BitWidthEnv(problem, task, form) for _ in range(count)]
-    observations, info = vector.reset(seed=seed)
-    expected = [env.reset(seed=seed + i) for i, env in enumerate(singles)]
-    vector.action_space.seed(seed)
-    for _ in range(2 * vector.core.decisions):
-        np.testing.assert_array_equal(observations, np.stack([obs for obs, _ in expected]))
-        assert info["condition"].tolist() == [own["condition"] for _, own in expected]
-        masks = np.stack([env.action_masks() for env in singles])
-        np.testing.assert_array_equal(info["action_mask"], masks)
-        actions = vector.action_space.sample()
-        observations, rewards, terminated, truncated, info = vector.step(actions)
-        steps = [env.step(action) for env, action in zip(singles, actions, strict=True)]
-        assert rewards.tolist() == [step[1] for step in steps]
-        assert terminated.tolist() == [step[2] for step in steps]
-        assert not truncated.any()
-        expected = [(step[0], step[4]) for step in steps]
-        if terminated.all():
-            finals = np.stack(list(info["final_obs"]))
-            np.testing.assert_array_equal(finals, np.stack([obs for obs, _ in expected]))
-            assert rows_of(info["final_info"], count) == [own for _, own in expected]
-            expected = [env.reset() for env in singles]
-
-
-def rows_of(info: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """Vector infos as one dict for each episode."""
-    columns = {
-        key: rows_of(values, count) if isinstance(values, dict) else values.tolist()
-        for key, values in info.items()
-        if not key.startswith("_")
-    }
-    assert all(info[f"_{key}"].all() for key in columns)
-    return [{key: column[i] for key, column in columns.items()} for i in range(count)]
+    assert_lockstep(vector, singles, seed, 2 * vector.core.decisions)
 
 
 def test_agreeing_environments_share_one_tree(problem: TableProblem) -> None:
