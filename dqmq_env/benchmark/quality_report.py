@@ -13,7 +13,7 @@ Examples:
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +70,19 @@ class ReportArguments:
     def name(self) -> str:
         """What files are named after."""
         return self.problem.replace(":", "-").replace(".", "-")
+
+    @property
+    def command(self) -> str:
+        """What makes the same report."""
+        words = [f"python -m dqmq_env.benchmark.quality_report --problem {self.problem}"]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("budgets", "images", "criterion", "assignments") and (
+                value != field.default
+            ):
+                values = value if isinstance(value, tuple) else (value,)
+                words.append(f"--{field.name} {' '.join(map(str, values))}")
+        return " ".join(words)
 
 
 def load_problem(name: str) -> NetworkProblem:
@@ -149,11 +162,11 @@ def report(problem: NetworkProblem, arguments: ReportArguments) -> str:
     lines = [
         f"# The value of following the quality: {arguments.problem}",
         "",
-        f"Made by `python -m dqmq_env.benchmark.quality_report --problem {arguments.problem}`. "
-        f"{len(images.assignments)} assignments from {source}, {len(images.conditions)} "
-        f"conditions, {count:,} images of each split. Chosen by {arguments.criterion} on "
-        "`search`; accuracy on `test` in percent, in the mean over the conditions, gains in points "
-        "over the blind mixture of equal BOPs with 95% intervals over the choice of `test` images.",
+        f"Made by `{arguments.command}`. {len(images.assignments)} assignments from {source}, "
+        f"{len(images.conditions)} conditions, {count:,} images of each split. Chosen by "
+        f"{arguments.criterion} on `search`; accuracy on `test` in percent, in the mean over the "
+        "conditions, gains in points over the blind mixture of equal BOPs with 95% intervals over "
+        "the choice of `test` images.",
         "",
         *table_of(found),
         "",

@@ -59,6 +59,7 @@ def test_a_study_is_consistent(problem: NetworkProblem) -> None:
 def test_a_report_of_an_own_problem(problem: NetworkProblem, tmp_path: Path) -> None:
     text = report(problem, arguments(tmp_path))
     assert "assignments from measured sensitivities" in text
+    assert "--problem own:made --budgets 0.4 0.7 --images 40`" in text
     assert len(re.findall(r"^\| (?:40|70)\.0% \|", text, re.MULTILINE)) == 2
     assert (tmp_path / "pictures" / "quality-own-made.png").read_bytes()[:4] == PNG
 
