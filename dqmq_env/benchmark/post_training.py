@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from scipy.stats import norm
 
 from dqmq_env.data import load_fashion_mnist
 from dqmq_env.files import atomic_write_text
+from dqmq_env.problem.estimates import half_width
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.progress import progress
 from dqmq_env.quality import DEFAULT_CONDITIONS
@@ -62,7 +62,7 @@ def main(output: Path = Path("benchmarks/POST_TRAINING.md")) -> None:
             rows.append(row(name, way, widths))
             bar.update()
     images = len(load_fashion_mnist().test)
-    half = 100 * float(norm.ppf(0.975)) * (0.9 * 0.1 / images) ** 0.5
+    half = 100 * half_width(0.9, images)
     heads = ["network", "way", "float", *(f"{width} bits" for width in BITS)]
     lines = [
         "# Accuracy after post-training quantisation",

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,11 @@ class Estimate:
     value: float
     low: float | None
     high: float | None
+
+
+def half_width(accuracy: float, images: int) -> float:
+    """Half the 95% interval of an accuracy in [0, 1] on independent images, by the normal law."""
+    return NormalDist().inv_cdf(0.975) * math.sqrt(accuracy * (1 - accuracy) / images)
 
 
 def resampled_means(values: NDArray[np.float64]) -> NDArray[np.float64]:

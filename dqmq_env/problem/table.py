@@ -12,7 +12,7 @@ layer varying fastest:
 | ``quality`` | (C, 6), float32 | mean quality descriptor of the images |
 | ``thumbnails`` | (C, n, H, W, channels), uint8 | the first images |
 | ``weight_error`` | (D, K), float64 | relative error of a layer's weights at each candidate |
-| ``front`` | (F,), int32 | assignments on the fronts of accuracy against a cost |
+| ``front`` | (F,), int32 | assignments on fronts of accuracy or loss against a cost |
 | ``<split>_front`` | (C, F, bytes), uint8 | which images these classify correctly, packed bits |
 """
 

@@ -15,6 +15,7 @@ from dqmq_env.errors import SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.problem.table import load_table
 from dqmq_env.problem.table_problem import TableProblem
+from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.task.task import Task
 
 PNG = b"\x89PNG"
@@ -99,6 +100,25 @@ def test_the_report_of_the_shipped_table(tmp_path: Path) -> None:
         assert (tmp_path / f"tabular-{name}.png").read_bytes()[:4] == PNG
     value = problem.value_of_quality(0.2)
     assert f"{100 * value.rule.test:.2f}" in text
+
+
+def test_uniform_bits_stand_beside_what_was_chosen() -> None:
+    problem = TableProblem(load_table("resnet8-fashion-mnist"))
+    widths = problem.table.card.recipe["bits"]
+    lines = tabular.uniform(problem)[2:]
+    for width, line in zip(widths, lines, strict=True):
+        bits = {
+            n: (own[0],) * 2 if len(own) == 1 else (width,) * 2
+            for n, own in problem.candidates.items()
+        }
+        accuracy = np.mean(
+            [
+                problem.evaluate(BitAssignment(bits), c, "test").accuracy
+                for c in problem.mixture.conditions
+            ]
+        )
+        assert line.startswith(f"| {width} |")
+        assert f"| {100 * accuracy:.2f} |" in line
 
 
 def test_the_regret_of_random_search_is_that_of_many_random_searches() -> None:
