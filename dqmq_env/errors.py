@@ -43,3 +43,7 @@ class SettingError(DQMQError, ValueError):
 
 class TableError(DQMQError, ValueError):
     """A missing, damaged or foreign table, or something that is not in it."""
+
+
+class SearchError(DQMQError, RuntimeError):
+    """A search that asks for more than it may spend, or for what a search must not see."""

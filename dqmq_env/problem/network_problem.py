@@ -192,6 +192,11 @@ class NetworkProblem:
         count = len(self.data.search)
         return count if self._episode is ImageRollout else count // self.batch_size
 
+    @property
+    def batch_images(self) -> int:
+        """See :class:`~dqmq_env.problem.protocol.Problem`."""
+        return 1 if self._episode is ImageRollout else self.batch_size
+
     @cached_property
     def walker(self) -> BatchWalker:
         """Walks the quantised network layer by layer."""

@@ -87,6 +87,11 @@ class Problem(Protocol):
         """
         ...
 
+    @property
+    def batch_images(self) -> int:
+        """Number of images in a batch."""
+        ...
+
     def weight_error(self, name: str) -> NDArray[np.float64]:
         """Root of the relative squared error of a layer's weights at each of its candidates."""
         ...

@@ -102,6 +102,11 @@ class TableProblem:
         return 1
 
     @property
+    def batch_images(self) -> int:
+        """See :class:`~dqmq_env.problem.protocol.Problem`."""
+        return self.table.card.images["search"]
+
+    @property
     def count(self) -> int:
         """Number of assignments."""
         return int(np.prod([len(self._candidates[name]) for name in self._decided]))
