@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from dqmq_env.errors import SearchError, SettingError
-from dqmq_env.problem.protocol import Outcome
 from dqmq_env.quality.mixture import Mixture
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.search.meter import MeteredProblem
@@ -61,17 +60,22 @@ class Target:
                 f"assignment: its {budget.cost.name} are {costs[budget.cost.name]} of those at 8 "
                 f"bits, the budget is {budget.fraction}"
             )
+        return self.look(assignment)
+
+    def look(self, assignment: BitAssignment) -> Answer:
+        """The same for any assignment, such as all layers at their widest.
+
+        Raises:
+            SearchError: the evaluations are spent.
+        """
+        costs = {name: np.array([cost]) for name, cost in self.problem.cost(assignment).items()}
         total = np.zeros(3)
         shares = zip(self.mixture.conditions, self.mixture.probabilities, strict=True)
         for condition, share in shares:
             outcome = self.problem.evaluate(assignment, condition)
-            total += share * np.array(_figures(self.task, outcome, costs))
+            reward = self.task.reward(outcome, costs)
+            total += share * np.array([outcome.accuracy[0], outcome.loss[0], reward[0]])
         return Answer(*total.tolist())
-
-
-def _figures(task: Task, outcome: Outcome, costs: dict[str, float]) -> tuple[float, float, float]:
-    reward = task.reward(outcome, {name: np.array([cost]) for name, cost in costs.items()})
-    return float(outcome.accuracy[0]), float(outcome.loss[0]), float(reward[0])
 
 
 def targets_of(scope: str, problem: MeteredProblem, task: Task) -> Sequence[Target]:
