@@ -147,7 +147,7 @@ class Space:
                 for place, own in enumerate(options)
                 if max(own.weight, own.activation) <= bits
             ] or [int(costs.argmin())]
-            found.append(max(fitting, key=lambda place: (costs[place], place)))  # noqa: B023
+            found.append(max(fitting, key=lambda place: (costs[place], place)))
         places = np.array(found)
         if not self.fits(places):
             raise BudgetError(f"bits: uniform {bits} bits do not keep to the budget {self.budget}")
