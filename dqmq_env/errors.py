@@ -47,3 +47,7 @@ class TableError(DQMQError, ValueError):
 
 class SearchError(DQMQError, RuntimeError):
     """A search that asks for more than it may spend, or for what a search must not see."""
+
+
+class ResultError(DQMQError, ValueError):
+    """A missing, damaged or foreign result, or a suite that cannot be run."""
