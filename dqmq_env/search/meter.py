@@ -140,12 +140,10 @@ class MeteredProblem:
         return outcome
 
     def start(self, conditions: Sequence[Condition], batches: Sequence[int]) -> Rollout:
-        """See :class:`~dqmq_env.problem.protocol.Problem`; the outcome counts.
+        """See :class:`~dqmq_env.problem.protocol.Problem`; each pass counts at its outcome.
 
-        Raises:
-            SearchError: more passes are begun than evaluations are left.
+        That raises a SearchError where the evaluations are spent.
         """
-        self._check(len(conditions))
         return _MeteredRollout(self, tuple(conditions), self.inner.start(conditions, batches))
 
     def count(self, spent: Spent) -> None:
