@@ -97,3 +97,13 @@ def test_a_wrong_task_is_refused(changes: dict[str, Any], name: str) -> None:
 def test_a_setting_without_a_problem_cannot_be_made() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Setting()  # type: ignore[abstract]
+
+
+def test_fewer_search_images_are_the_first_of_all() -> None:
+    setting = {"checkpoint": "resnet8-fashion-mnist", "post_training": "steps"}
+    few = ZooSetting.of({**setting, "search_images": 100, "batch_size": 50}).problem()
+    every = ZooSetting.of({**setting, "batch_size": 50}).problem()
+    assert (few.batches, every.batches) == (2, 40)
+    assert (few.data.search.images == every.data.search.images[:100]).all()
+    with pytest.raises(DQMQError, match="search_images: got 9999"):
+        ZooSetting.of({**setting, "search_images": 9999}).problem()
