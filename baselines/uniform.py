@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dqmq_env.errors import BudgetError
 from dqmq_env.search.meter import MeteredProblem
 from dqmq_env.search.proposals import Proposals, run_proposals
 from dqmq_env.search.rule import Rule, RuleAgent
@@ -79,13 +78,8 @@ def top_up(problem: MeteredProblem, space: Space, places: Places) -> Places:
 
 def _propose(problem: MeteredProblem, space: Space) -> Proposals:
     """Proposes the uniform widths that keep to the budget, and each of them topped up."""
-    widths = {max(own.weight, own.activation) for options in space.options for own in options}
     tried = set()
-    for bits in sorted(widths):
-        try:
-            plain = space.uniform(bits)
-        except BudgetError:
-            break
+    for plain in space.uniforms():
         for places in (plain, top_up(problem, space, plain)):
             if tuple(places) not in tried:
                 tried.add(tuple(places))

@@ -20,6 +20,8 @@ commands:
   envs      list the environments and what they decide about
   train     train the hybrid agent: bits that follow each image
   demo      the demonstration: the hybrid agent beside uniform bits
+  bench     run a suite of agents, tasks and seeds, here or on many machines
+  report    a page, pictures and plain numbers from the results of a bench
   cost      size and BOPs of a shipped network at uniform bits
 
 options:
@@ -78,6 +80,18 @@ def _demo(words: list[str]) -> None:
     own_package("agents.hybrid.demo").main(words)
 
 
+def _bench(words: list[str]) -> None:
+    from dqmq_env.benchmark.bench import main as bench
+
+    bench(words)
+
+
+def _report(words: list[str]) -> None:
+    from dqmq_env.benchmark.report.command import main as report
+
+    report(words)
+
+
 def _envs(words: list[str]) -> None:
     from dqmq_env.registration import ALL_ENTRIES
 
@@ -127,5 +141,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "envs": _envs,
     "train": _train,
     "demo": _demo,
+    "bench": _bench,
+    "report": _report,
     "cost": _cost,
 }

@@ -87,7 +87,8 @@ class Result:
         job: which.
         rule: condition to layer to its two widths; see :class:`~dqmq_env.search.rule.Rule`.
         scores: one for each condition.
-        uniform: the same for uniform bits: the widest that keeps to the budget.
+        uniform: the same for uniform bits: of the widths that keep to the budget, the one of the
+            highest reward.
         curve: pairs (evaluations, reward): the mean reward, over the mixture, of the best
             assignments tried so far, from the first time that one was tried under each condition.
         spent: evaluations, images_evaluated and images_trained of the search.
@@ -122,15 +123,16 @@ class Result:
         return sum(s.share * best for s, best in zip(self.scores, known, strict=True))
 
     def to_json(self) -> str:
-        """JSON text with a schema version."""
-        return json.dumps({"schema": RESULT_SCHEMA, **asdict(self)}, indent=1) + "\n"
+        """JSON text with a schema version and a checksum of all the rest."""
+        data = {"schema": RESULT_SCHEMA, **asdict(self)}
+        return json.dumps({**data, "sha256": _checksum(data)}, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            ResultError: the text is not such JSON.
+            ResultError: the text is not such JSON, or not all of it is what was written.
         """
         try:
             data = json.loads(text)
@@ -139,6 +141,9 @@ class Result:
                 raise ResultError(
                     f"result: schema {schema!r}, this version reads {RESULT_SCHEMA!r}"
                 )
+            checksum = data.pop("sha256")
+            if checksum != _checksum({"schema": schema, **data}):
+                raise ValueError("its checksum is not that of its content")
             if set(data) != {own.name for own in fields(cls)}:
                 raise ValueError(f"fields {sorted(data)}")
             made = {
@@ -152,3 +157,8 @@ class Result:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ResultError(f"result: not {RESULT_SCHEMA} JSON: {error!r}") from error
+
+
+def _checksum(data: Mapping[str, Any]) -> str:
+    """SHA-256 of the values, however they are laid out as text."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

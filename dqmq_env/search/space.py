@@ -153,6 +153,19 @@ class Space:
             raise BudgetError(f"bits: uniform {bits} bits do not keep to the budget {self.budget}")
         return places
 
+    def uniforms(self) -> list[Places]:
+        """Uniform bits of every width that keep to the budget, ascending, each once."""
+        widths = {max(own.weight, own.activation) for options in self.options for own in options}
+        found: list[Places] = []
+        for bits in sorted(widths):
+            try:
+                places = self.uniform(bits)
+            except BudgetError:
+                break
+            if not found or (places != found[-1]).any():
+                found.append(places)
+        return found or [self.narrowest()]
+
     def _walk(self, choose: Callable[[int, NDArray[np.bool_]], int]) -> Places:
         """Settle the layers in forward order, each among what leaves the budget reachable."""
         spent, places = self.fixed, []

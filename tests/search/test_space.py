@@ -79,6 +79,11 @@ def test_uniform_is_the_widest_up_to_the_width() -> None:
         space_of(0.5).uniform(8)
 
 
+def test_uniforms_are_the_widths_that_fit() -> None:
+    assert [own.tolist() for own in space_of(0.3).uniforms()] == [[k] * 6 for k in range(3)]
+    assert [own.tolist() for own in space_of(0.08).uniforms()] == [[0] * 6]
+
+
 def test_separate_decisions_have_all_pairs(
     make_tiny_problem: Callable[..., NetworkProblem],
 ) -> None:
