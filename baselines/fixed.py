@@ -4,8 +4,9 @@ from pathlib import Path
 
 from dqmq_env.evaluation.deployed import StaticNetwork
 from dqmq_env.problem.network_problem import NetworkProblem
-from dqmq_env.training.loop import Callback, Schedule, Trainer
-from dqmq_env.training.objective import StaticObjective
+from dqmq_env.quantization.scheme import DEFAULT_SCHEME, Scheme
+from dqmq_env.training.fine_tune import fine_tune
+from dqmq_env.training.loop import Callback, Schedule
 
 
 def train_uniform(
@@ -15,8 +16,9 @@ def train_uniform(
     folder: Path | None = None,
     callback: Callback | None = None,
     progress_bar: bool = False,
+    scheme: Scheme = DEFAULT_SCHEME,
 ) -> StaticNetwork:
-    """Train the problem's network with LSQ at uniform bits (layers without a choice keep theirs).
+    """Train the problem's network at uniform bits (layers without a choice keep theirs).
 
     Args:
         problem: gives the float network, images and mixture.
@@ -25,14 +27,11 @@ def train_uniform(
         folder: of resumable states and TensorBoard events; ``None`` keeps nothing.
         callback: see :data:`~dqmq_env.training.loop.Callback`.
         progress_bar: show steps, rate and time left.
+        scheme: LSQ, which is the default, or one of
+            :data:`~dqmq_env.quantization.scheme_names.SCHEMES`.
 
     Raises:
         AssignmentError: ``bits`` is not a candidate.
     """
-    network = problem.trainable()
-    assignment = network.uniform(bits)
-    trainer = Trainer(
-        problem, network, StaticObjective(assignment), schedule, folder, name=f"uniform {bits}"
-    )
-    trainer.run(callback, progress_bar)
-    return StaticNetwork(network, assignment, problem.normalize)
+    assignment = problem.uniform(bits)
+    return fine_tune(problem, assignment, schedule, folder, callback, progress_bar, scheme)

@@ -34,6 +34,7 @@ from dqmq_env.quantization.folding import fold_batch_norm
 from dqmq_env.quantization.integer_kernel import integers_are_fast, use_integer_kernels
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.post_training import DEFAULT_POST_TRAINING, PostTraining
+from dqmq_env.quantization.scheme import DEFAULT_SCHEME, Scheme
 from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.tracing import trace_layers
 
@@ -236,9 +237,13 @@ class NetworkProblem:
     def _activation_errors(self) -> dict[str, NDArray[np.float64]]:
         return self.quantized.activation_errors(self.normalize(self.calibration))
 
-    def trainable(self) -> QuantizedNetwork:
-        """A fresh quantised copy of the float network, with its batch norms, to be trained."""
-        network = self._quantized_copy(self.network)
+    def trainable(self, scheme: Scheme = DEFAULT_SCHEME) -> QuantizedNetwork:
+        """A fresh quantised copy of the float network, with its batch norms, to be trained.
+
+        Args:
+            scheme: how it is quantised meanwhile, by default with learned steps.
+        """
+        network = self._quantized_copy(self.network, scheme)
         network.to(memory_format=torch.channels_last)
         network.calibrate(self.normalize(self.calibration))
         return network
@@ -289,12 +294,15 @@ class NetworkProblem:
     def _slice(self, key: PassKey) -> slice:
         return slice(key.batch * self.batch_size, (key.batch + 1) * self.batch_size)
 
-    def _quantized_copy(self, network: nn.Module) -> QuantizedNetwork:
+    def _quantized_copy(
+        self, network: nn.Module, scheme: Scheme = DEFAULT_SCHEME
+    ) -> QuantizedNetwork:
         return QuantizedNetwork(
             network,
             self._specs,
             self._candidates,
             activation_candidates=self._activation_candidates,
+            scheme=scheme,
         )
 
     def _split(self, name: str) -> ConditionedImages:

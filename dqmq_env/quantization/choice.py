@@ -28,9 +28,10 @@ class RelaxedBits:
 
 @dataclass(frozen=True)
 class ImageBits:
-    """Bits of each image of a batch, without gradients.
+    """Bits of each image of a batch.
 
-    An image's output does not depend on which others are in the batch.
+    Without gradients, an image's output does not depend on which others are in the batch. With
+    gradients, they reach what was computed with, and batch normalisation sees the whole batch.
 
     Attributes:
         bits: one pair for each of the N images.

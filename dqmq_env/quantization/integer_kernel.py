@@ -27,16 +27,22 @@ class IntegerKernel:
     def __init__(self, layer: "QuantizedLayer") -> None:
         assert isinstance(layer.inner, nn.Conv2d)
         self._layer, self._conv = layer, layer.inner
+        self._whole = {
+            bits
+            for position, bits in enumerate(layer.candidates)
+            if layer.weight_grid(position).offset == 0
+        }
         self._packed: dict[LayerBits, tuple[tuple[int, ...], Tensor, Tensor, Tensor]] = {}
 
     def takes(self, bits: LayerBits) -> bool:
         """See :class:`~dqmq_env.quantization.kernel.Kernel`.
 
-        The two levels of one-bit weights lie between integers; float is no integer.
+        Weights whose levels lie between integers, as those of one bit do, are left out; float is no
+        integer.
         """
         layer = self._layer
-        known = bits.weight in layer.candidates and bits.activation in layer.activation_candidates
-        return known and bits.weight != 1 and layer.inner.weight.device.type == "cpu"
+        known = bits.weight in self._whole and bits.activation in layer.activation_candidates
+        return known and layer.inner.weight.device.type == "cpu"
 
     def __call__(self, x: Tensor, bits: LayerBits) -> Tensor:
         """See :class:`~dqmq_env.quantization.kernel.Kernel`; ``x`` has the shape (N, C, H, W)."""

@@ -11,12 +11,13 @@ from dqmq_env.errors import AssignmentError
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.candidates import joint_options
 from dqmq_env.quantization.choice import Chooser, ImageBits, LayerChoice
-from dqmq_env.quantization.grid import FLOAT_BITS, Grid, activation_grid, weight_grid
+from dqmq_env.quantization.grid import FLOAT_BITS, Grid, activation_grid
 from dqmq_env.quantization.kernel import Kernel
 from dqmq_env.quantization.per_image import compute_per_image
-from dqmq_env.quantization.quantizers import learned_quantize, quantize_to_codes
+from dqmq_env.quantization.quantizers import quantize_to_codes
 from dqmq_env.quantization.relaxed import check_relaxed, expectation, sampled
 from dqmq_env.quantization.rounded import RoundedWeights
+from dqmq_env.quantization.scheme import DEFAULT_SCHEME, Scheme
 from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.step_size import StepSizeRule, zero_point
 from dqmq_env.threads import one_thread
@@ -27,7 +28,7 @@ class QuantizedLayer(nn.Module):
 
     Steps are stored as logarithms, which keeps them above zero and makes a step of an optimiser
     relative to their size (Jain et al. 2020, Trained Quantization Thresholds, section 3.3); their
-    gradient is LSQ's, by the chain rule.
+    gradient is that of the scheme, by the chain rule.
 
     Args:
         inner: the float layer; its weights are the ones trained.
@@ -36,6 +37,7 @@ class QuantizedLayer(nn.Module):
         per_channel: one weight step per output channel, or one for all.
         activation_candidates: bit-widths that its input may get: ``candidates``, which is the
             default, or a single one.
+        scheme: what is rounded by which step, and what is learned.
 
     Attributes:
         kernel: another way to compute the layer where no gradients are asked for, if there is one.
@@ -54,10 +56,12 @@ class QuantizedLayer(nn.Module):
         candidates: Sequence[int],
         per_channel: bool = True,
         activation_candidates: Sequence[int] | None = None,
+        scheme: Scheme = DEFAULT_SCHEME,
     ) -> None:
         super().__init__()
         self.inner = inner
         self.spec = spec
+        self.scheme = scheme
         self.candidates = tuple(candidates)
         self.activation_candidates = tuple(activation_candidates or candidates)
         self.options = joint_options(self.candidates, self.activation_candidates)
@@ -120,13 +124,20 @@ class QuantizedLayer(nn.Module):
         if bits == FLOAT_BITS:
             return x
         position = self._position(bits, self.activation_candidates)
-        grid = self.activation_grid(position)
-        scale = _gradient_scale(math.prod(self.spec.input_shape), grid)
-        return learned_quantize(x, self.activation_log_step[position].exp(), grid, scale)
+        step, grid = self.activation_log_step[position].exp(), self.activation_grid(position)
+        return self.scheme.input(x, step, grid, math.prod(self.spec.input_shape))
+
+    def penalty(self, bits: int) -> Tensor | float:
+        """What the scheme adds to the loss where the input has ``bits``."""
+        if bits == FLOAT_BITS:
+            return 0.0
+        position = self._position(bits, self.activation_candidates)
+        step = self.activation_log_step[position].exp()
+        return self.scheme.penalty(step, self.activation_grid(position))
 
     def weight_grid(self, position: int) -> Grid:
         """The grid of the weights at a candidate's position."""
-        return weight_grid(self.candidates[position])
+        return self.scheme.weight_grid(self.candidates[position])
 
     def activation_grid(self, position: int) -> Grid:
         """The grid of the input at a candidate's position."""
@@ -148,7 +159,8 @@ class QuantizedLayer(nn.Module):
         weight = self.inner.weight
         if self.rounded is not None:
             return self.rounded.codes[position].view(weight.shape).short()
-        return quantize_to_codes(weight, self._weight_step(position), self.weight_grid(position))
+        terms = self.scheme.weight_terms(weight, self._weight_step(position), bits)
+        return quantize_to_codes(*terms, self.weight_grid(position))
 
     @torch.no_grad()
     def weight_steps(self, bits: LayerBits) -> Tensor:
@@ -221,20 +233,18 @@ class QuantizedLayer(nn.Module):
         return self._at(x, self.options[position])
 
     def _quantize_weight(self, position: int) -> Tensor:
-        weight = self.inner.weight
-        grid = self.weight_grid(position)
-        step = self._weight_step(position)
-        scale = _gradient_scale(weight.numel() // step.numel(), grid)
-        return self._scaled(learned_quantize(weight, step, grid, scale))
+        step, bits = self._weight_step(position), self.candidates[position]
+        return self._scaled(self.scheme.weight(self.inner.weight, step, bits))
 
     def _weight_step(self, position: int) -> Tensor:
         weight = self.inner.weight
         return self.weight_log_step[position].exp().view(-1, *(1 for _ in weight.shape[1:]))
 
     def _steps(self, position: int, activation_bits: int) -> Tensor:
-        steps = self.weight_log_step[position].exp()
         if self.rounded is None:
-            return steps
+            step, bits = self._weight_step(position), self.candidates[position]
+            return self.scheme.weight_terms(self.inner.weight, step, bits)[1].flatten()
+        steps = self.weight_log_step[position].exp()
         return steps * self.rounded.scale[position, self._activation_place(activation_bits)]
 
     def _at_levels(self, rounded: RoundedWeights, position: int, steps: Tensor) -> Tensor:
@@ -256,8 +266,3 @@ class QuantizedLayer(nn.Module):
                 f"{self.spec.name}: got {bits} bits, its candidates are {list(candidates)}"
             )
         return candidates.index(bits)
-
-
-def _gradient_scale(count: int, grid: Grid) -> float:
-    """LSQ's scale of a step's gradient (Esser et al. 2020, section 2.2), for ``count`` values."""
-    return 1 / math.sqrt(count * max(grid.high, 1))

@@ -16,6 +16,7 @@ from dqmq_env.quantization.folding import fold_in_place
 from dqmq_env.quantization.grid import FLOAT_BITS
 from dqmq_env.quantization.inputs import sampled_values, visit_inputs
 from dqmq_env.quantization.layer import QuantizedLayer
+from dqmq_env.quantization.scheme import DEFAULT_SCHEME, Scheme
 from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.step_size import MeanSquaredError, StepSizeRule
 from dqmq_env.quantization.surgery import replace_module
@@ -36,6 +37,7 @@ class QuantizedNetwork(nn.Module):
             :func:`~dqmq_env.quantization.candidates.candidate_bits`.
         per_channel: one weight step per output channel, or one per layer.
         activation_candidates: the same for activations, where they have a width of their own.
+        scheme: how layers are quantised while they are trained.
 
     Call :meth:`calibrate`, or something of :mod:`~dqmq_env.quantization.post_training`, before the
     first forward pass at less than float.
@@ -48,6 +50,7 @@ class QuantizedNetwork(nn.Module):
         candidates: Mapping[str, Sequence[int]],
         per_channel: bool = True,
         activation_candidates: Mapping[str, Sequence[int]] | None = None,
+        scheme: Scheme = DEFAULT_SCHEME,
     ) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
@@ -56,7 +59,7 @@ class QuantizedNetwork(nn.Module):
             inner = self.network.get_submodule(spec.name)
             assert isinstance(inner, nn.Conv2d | nn.Linear)
             own = None if activation_candidates is None else activation_candidates[spec.name]
-            layer = QuantizedLayer(inner, spec, candidates[spec.name], per_channel, own)
+            layer = QuantizedLayer(inner, spec, candidates[spec.name], per_channel, own, scheme)
             layer.training = inner.training
             replace_module(self.network, inner, layer)
         for index, layer in enumerate(self.layers):

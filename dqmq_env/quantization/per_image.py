@@ -1,23 +1,23 @@
 """A layer on a batch whose images have bits of their own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from dqmq_env.errors import AssignmentError
 from dqmq_env.quantization.assignment import LayerBits
-from dqmq_env.quantization.credit import take_rows
+from dqmq_env.quantization.credit import reorder, take_rows
+
+LayerAt = Callable[[Tensor, LayerBits], Tensor]
+"""Computes a layer on some images at the same bits."""
 
 
-@torch.no_grad()
-def compute_per_image(
-    layer_at: Callable[[Tensor, LayerBits], Tensor], x: Tensor, bits: tuple[LayerBits, ...]
-) -> Tensor:
-    """The layer's output, without gradients; images with equal bits are computed together.
+def compute_per_image(layer_at: LayerAt, x: Tensor, bits: tuple[LayerBits, ...]) -> Tensor:
+    """The layer's output; images with equal bits are computed together.
 
     Args:
-        layer_at: computes the layer on some images at the same bits.
+        layer_at: the layer.
         x: what the layer receives, shape (N, ...).
         bits: of each of the N images.
 
@@ -31,13 +31,25 @@ def compute_per_image(
         images.setdefault(pair, []).append(number)
     if len(images) == 1:
         return layer_at(x, bits[0])
+    order = torch.tensor([number for rows in images.values() for number in rows], device=x.device)
+    if torch.is_grad_enabled():
+        parts = reorder(x, order).split([len(rows) for rows in images.values()])
+        pieces = [layer_at(part, pair) for part, pair in zip(parts, images, strict=True)]
+    else:
+        pieces = _padded_pieces(layer_at, x, images)
+    return reorder(torch.cat(pieces), order.argsort())
+
+
+def _padded_pieces(
+    layer_at: LayerAt, x: Tensor, images: Mapping[LayerBits, Sequence[int]]
+) -> list[Tensor]:
+    """The outputs of images with equal bits, which do not depend on how many these are."""
     pieces = []
     for pair, rows in images.items():
-        padding = rows[:1] * (_padded(len(rows)) - len(rows))
-        together = take_rows(x, torch.tensor(rows + padding))
+        padding = [rows[0]] * (_padded(len(rows)) - len(rows))
+        together = take_rows(x, torch.tensor([*rows, *padding], device=x.device))
         pieces.append(layer_at(together, pair)[: len(rows)])
-    order = torch.tensor([number for rows in images.values() for number in rows])
-    return take_rows(torch.cat(pieces), order.argsort())
+    return pieces
 
 
 def _padded(count: int) -> int:

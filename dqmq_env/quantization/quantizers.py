@@ -55,6 +55,20 @@ def learned_quantize(x: Tensor, step: Tensor, grid: Grid, gradient_scale: float 
     return result
 
 
+def straight_through(x: Tensor, step: Tensor, grid: Grid) -> Tensor:
+    """Quantise; ``x`` gets the gradient of the result as it is, the step gets none.
+
+    Args:
+        x: any shape.
+        step: above zero, of a shape that broadcasts to ``x``.
+        grid: the integers to round to.
+    """
+    if not torch.is_grad_enabled():
+        return quantize(x, step, grid)
+    result: Tensor = _StraightThrough.apply(x, step, grid)
+    return result
+
+
 def _levels(scaled: Tensor, grid: Grid) -> Tensor:
     """Round ``scaled`` in place to the grid, in units of the step."""
     if grid.offset:
@@ -86,3 +100,14 @@ class _LearnedQuantize(torch.autograd.Function):
             slope = _levels(scaled, grid).sub_(inside)
             to_step = slope.mul_(gradient).sum_to_size(step.shape) * ctx.gradient_scale
         return to_x, to_step, None, None
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, grid: Grid) -> Tensor:
+        return quantize(x, step, grid)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient, None, None

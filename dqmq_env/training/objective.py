@@ -1,5 +1,7 @@
 """What a training run minimises, and how the network gets its bits meanwhile."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Any, Protocol
 
 import torch.nn.functional as F
@@ -7,7 +9,10 @@ from torch import Tensor, nn
 
 from dqmq_env.quality.batches import Batch
 from dqmq_env.quantization.assignment import BitAssignment
+from dqmq_env.quantization.choice import Chooser, ImageBits
 from dqmq_env.quantization.network import QuantizedNetwork
+from dqmq_env.quantization.scheme import DEFAULT_SCHEME, Scheme
+from dqmq_env.search.rule import Rule
 from dqmq_env.training.log import TrainingLog
 
 
@@ -60,22 +65,23 @@ class Objective(Protocol):
         ...
 
 
-class StaticObjective:
-    """Cross-entropy at an assignment that does not change.
+class _SettledObjective(ABC):
+    """Cross-entropy at bits that are not learned, with what the scheme adds to it."""
 
-    Args:
-        assignment: bits of every layer.
-    """
-
-    def __init__(self, assignment: BitAssignment) -> None:
-        self.assignment = assignment
+    def __init__(self, assignments: Collection[BitAssignment], scheme: Scheme) -> None:
+        self.scheme = scheme
         self.group = 1
+        self._assignments = assignments
         self._loss = float("nan")
 
     @property
+    @abstractmethod
     def identity(self) -> dict[str, Any]:
         """See :class:`Objective`."""
-        return {"assignment": self.assignment.to_json()}
+
+    @abstractmethod
+    def _bits(self, network: QuantizedNetwork, batch: Batch) -> BitAssignment | Chooser:
+        """What the network gets as the bits of a batch."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See :class:`Objective`."""
@@ -85,12 +91,13 @@ class StaticObjective:
         self, network: QuantizedNetwork, x: Tensor, batch: Batch, step: int, progress: float
     ) -> Tensor:
         """See :class:`Objective`."""
-        loss = F.cross_entropy(network(x, self.assignment), batch.labels)
+        loss = F.cross_entropy(network(x, self._bits(network, batch)), batch.labels)
         self._loss = loss.item()
-        return loss
+        return loss + _penalty(network, self._assignments)
 
     def after_step(self) -> None:
         """See :class:`Objective`."""
+        return
 
     def log(self, log: TrainingLog, step: int) -> dict[str, float]:
         """See :class:`Objective`."""
@@ -103,6 +110,67 @@ class StaticObjective:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`Objective`."""
+        return
+
+
+class StaticObjective(_SettledObjective):
+    """Cross-entropy at an assignment that does not change.
+
+    Args:
+        assignment: bits of every layer.
+        scheme: that of the network.
+    """
+
+    def __init__(self, assignment: BitAssignment, scheme: Scheme = DEFAULT_SCHEME) -> None:
+        super().__init__([assignment], scheme)
+        self.assignment = assignment
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See :class:`Objective`."""
+        return {"assignment": self.assignment.to_json(), "scheme": repr(self.scheme)}
+
+    def _bits(self, network: QuantizedNetwork, batch: Batch) -> BitAssignment:
+        return self.assignment
+
+
+class RuleObjective(_SettledObjective):
+    """Cross-entropy with each image at the bits that a rule gives its condition.
+
+    All images go through the network in one pass, so that batch normalisation sees the whole batch;
+    within a layer, those of equal bits are computed together.
+
+    Args:
+        rule: knows every condition of the mixture.
+        scheme: that of the network.
+    """
+
+    def __init__(self, rule: Rule, scheme: Scheme = DEFAULT_SCHEME) -> None:
+        super().__init__(set(rule.values()), scheme)
+        self.rule = rule
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See :class:`Objective`."""
+        return {"rule": self.rule.to_dict(), "scheme": repr(self.scheme)}
+
+    def _bits(self, network: QuantizedNetwork, batch: Batch) -> Chooser:
+        assignments = [self.rule[condition] for condition in batch.conditions]
+
+        def chooser(index: int, activation: Tensor) -> ImageBits:
+            name = network.specs[index].name
+            return ImageBits(tuple(own[name] for own in assignments))
+
+        return chooser
+
+
+def _penalty(network: QuantizedNetwork, assignments: Collection[BitAssignment]) -> Tensor | float:
+    """What the scheme adds to the loss, once for each layer and width of its input in use."""
+    total: Tensor | float = 0.0
+    for layer in network.layers:
+        for bits in sorted({own[layer.spec.name].activation for own in assignments}):
+            total = total + layer.penalty(bits)
+    return total
 
 
 def parameter_groups(network: nn.Module, learning_rate: float) -> list[dict[str, Any]]:

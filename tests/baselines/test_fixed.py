@@ -4,15 +4,18 @@ import torch
 from baselines.fixed import train_uniform
 from dqmq_env.errors import AssignmentError
 from dqmq_env.problem.network_problem import NetworkProblem
+from dqmq_env.quantization.scheme_names import SCHEMES, scheme_by_name
 from dqmq_env.training.loop import Schedule
 
 SCHEDULE = Schedule(images=20 * 32, batch=32)
 
 
-def test_training_lowers_the_loss_of_two_bits(tiny_problem: NetworkProblem) -> None:
+@pytest.mark.parametrize("name", sorted(SCHEMES))
+def test_training_lowers_the_loss_of_two_bits(tiny_problem: NetworkProblem, name: str) -> None:
     images, labels = tiny_problem.data.train.images, tiny_problem.data.train.labels
-    untrained = train_uniform(tiny_problem, 2, Schedule(images=1, batch=32))
-    trained = train_uniform(tiny_problem, 2, SCHEDULE)
+    scheme = scheme_by_name(name)
+    untrained = train_uniform(tiny_problem, 2, Schedule(images=1, batch=32), scheme=scheme)
+    trained = train_uniform(tiny_problem, 2, SCHEDULE, scheme=scheme)
     losses = [
         float(torch.nn.functional.cross_entropy(network(images).logits, labels))
         for network in (untrained, trained)
