@@ -1,5 +1,7 @@
 """Runs a job: makes searcher and environment, searches, and scores what was found."""
 
+import hashlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -35,8 +37,8 @@ def run_job(job: Job, folder: Path | None = None) -> Result:
 
     Args:
         job: which.
-        folder: of the state of fine-tuning, from which a run that was killed goes on; nothing is
-            kept when left out.
+        folder: of the states of fine-tuning, from which a run that was killed goes on, and which
+            jobs share that found the same; nothing is kept when left out.
 
     Raises:
         DQMQError: the job cannot be run, or its searcher asks for what it may not have.
@@ -64,13 +66,15 @@ def run_in(env: BitWidthEnv, job: Job, folder: Path | None = None) -> Result:
     seconds = time.perf_counter() - start
     rule = rule_of(agent, problem, task)
     scores = scores_of(rule, problem, task)
+    bits, uniform = best_uniform(problem, task)
     if job.fine_tune is not None:
         scores = tuned_scores(job, scores, rule, problem, folder)
+        uniform = tuned_scores(job, uniform, bits, problem, folder)
     return Result(
         job=job,
         rule=rule.to_dict(),
         scores=scores,
-        uniform=uniform_scores(problem, task),
+        uniform=uniform,
         curve=curve_of(metered.trials, metered.spent.evaluations, problem, task),
         spent=asdict(metered.spent),
         seconds=seconds,
@@ -106,13 +110,22 @@ def scores_of(rule: Rule, problem: Problem, task: Task) -> list[Score]:
     return scores
 
 
-def uniform_scores(problem: Problem, task: Task) -> list[Score]:
-    """The same for uniform bits: of the widths that keep to the budget, the highest reward."""
+def best_uniform(problem: Problem, task: Task) -> tuple[Rule, list[Score]]:
+    """Uniform bits and their scores: of the widths that keep to the budget, the highest reward."""
     space = Space(problem, task)
     (target,) = targets_of("all", MeteredProblem(problem), task)
     every = [space.assignment(places) for places in space.uniforms()]
     best = max(every, key=lambda assignment: target.answer(assignment).reward)
-    return scores_of(Rule.static(problem, best), problem, task)
+    rule = Rule.static(problem, best)
+    return rule, scores_of(rule, problem, task)
+
+
+def training_folder(job: Job, rule: Rule, folder: Path) -> Path:
+    """Where fine-tuning keeps its state: by all that its numbers depend on, and nothing else."""
+    schedule = asdict(schedule_of(job))
+    parts = {"id": job.id, "env": dict(job.env), "schedule": schedule, "rule": rule.to_dict()}
+    text = json.dumps(parts, sort_keys=True)
+    return folder / hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def tuned_scores(
@@ -125,7 +138,7 @@ def tuned_scores(
         scores: of the rule without training.
         rule: the bits under each condition.
         problem: has a network.
-        folder: of the state of training.
+        folder: of the states of training.
 
     Raises:
         ResultError: the problem has no network.
@@ -136,7 +149,8 @@ def tuned_scores(
     from dqmq_env.training.fine_tune import fine_tune
 
     live = cast("NetworkProblem", problem)
-    trained = fine_tune(live, rule, schedule_of(job), folder)
+    own_folder = None if folder is None else training_folder(job, rule, folder)
+    trained = fine_tune(live, rule, schedule_of(job), own_folder)
     layers = [spec.name for spec in live.layers]
     found = []
     for score in scores:

@@ -82,7 +82,7 @@ def run_jobs(
     while waiting or running:
         while waiting and running < width:
             job = waiting.popleft()
-            backend.submit(job, store.work(job))
+            backend.submit(job, store.work)
             running += 1
         end = backend.wait()
         running -= 1

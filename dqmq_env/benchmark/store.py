@@ -6,7 +6,7 @@
 | ``results/<key>.json`` | the result of a job, written whole or not at all |
 | ``failures/<key>.json`` | a job that failed, and the traceback of each attempt |
 | ``damaged/`` | files of the two folders above that could not be read; their jobs are done again |
-| ``work/<key>/`` | the state of fine-tuning, from which it goes on, and which replays it |
+| ``work/<digest>/`` | the state of fine-tuning, from which it goes on, and which replays it |
 """
 
 import json
@@ -134,9 +134,10 @@ class Store:
             return None
         return Failure(job, tracebacks, path)
 
-    def work(self, job: Job) -> Path:
-        """Folder of the state of fine-tuning, as an absolute path; it need not exist."""
-        return (self.folder / "work" / job.key).resolve()
+    @property
+    def work(self) -> Path:
+        """Folder of the states of fine-tuning, as an absolute path; it need not exist."""
+        return (self.folder / "work").resolve()
 
     def _path(self, kind: str, job: Job) -> Path:
         return self.folder / kind / f"{job.key}.json"

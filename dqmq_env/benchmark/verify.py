@@ -14,7 +14,12 @@ from typing import Final
 from dqmq_env.benchmark.job import Result, Score
 from dqmq_env.benchmark.provenance import machine
 from dqmq_env.benchmark.resolve import environment_of
-from dqmq_env.benchmark.run_job import scores_of, tuned_scores, uniform_scores
+from dqmq_env.benchmark.run_job import (
+    best_uniform,
+    scores_of,
+    training_folder,
+    tuned_scores,
+)
 from dqmq_env.benchmark.store import read_result
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import DQMQError, ResultError
@@ -66,7 +71,7 @@ def verify(
     # those of one environment in a row, since it is made once
     for path, result in sorted(read, key=lambda own: (own[1].job.task, own[0])):
         try:
-            yield from replay(environment_of(result.job), path, result, work / result.job.key)
+            yield from replay(environment_of(result.job), path, result, work)
         except DQMQError as error:
             yield Mismatch(path, "", "replay", "", str(error))
         each()
@@ -79,7 +84,7 @@ def replay(env: BitWidthEnv, path: Path, result: Result, folder: Path) -> Iterat
         env: what the result is about.
         path: of its file.
         result: what is compared.
-        folder: of the state of fine-tuning.
+        folder: of the states of fine-tuning; what was trained there is not trained again.
 
     Raises:
         DQMQError: an assignment cannot be evaluated, or does not keep to the budget.
@@ -92,9 +97,12 @@ def replay(env: BitWidthEnv, path: Path, result: Result, folder: Path) -> Iterat
             yield Mismatch(path, what, "conditions", ", ".join(named), ", ".join(conditions))
             return
     scores = scores_of(rule, problem, task)
-    if result.job.fine_tune is not None and folder.is_dir():
-        scores = tuned_scores(result.job, scores, rule, problem, folder)
-    uniform = uniform_scores(problem, task)
+    bits, uniform = best_uniform(problem, task)
+    if result.job.fine_tune is not None:
+        if training_folder(result.job, rule, folder).is_dir():
+            scores = tuned_scores(result.job, scores, rule, problem, folder)
+        if training_folder(result.job, bits, folder).is_dir():
+            uniform = tuned_scores(result.job, uniform, bits, problem, folder)
     tolerance = 0.0 if isinstance(problem, TableProblem) or _same_machine(result) else TOLERANCE
     name = result.job.label or result.job.agent
     yield from _compared(path, name, result.scores, scores, tolerance)
