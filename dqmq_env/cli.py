@@ -3,13 +3,11 @@
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
-from types import ModuleType
 
 import tyro
 
-from dqmq_env.errors import DQMQError, SettingError
-from dqmq_env.program import one_line_errors
+from dqmq_env.errors import SettingError
+from dqmq_env.program import one_line_errors, own_package
 from dqmq_env.version import __version__
 
 USAGE = """usage: dqmq COMMAND [OPTIONS]
@@ -28,32 +26,6 @@ options:
   --version   print the version
   --help      after a command: its options, with examples
 """
-
-
-class ShadowedPackageError(DQMQError, ImportError):
-    """Another distribution's package stands where ours should be."""
-
-
-def own_package(name: str) -> ModuleType:
-    """Import ``agents.*`` or ``baselines.*`` and make sure that it is this project's.
-
-    Both names are generic: another distribution, or a folder in the working directory, may carry
-    them too.
-
-    Raises:
-        ShadowedPackageError: what Python finds under that name is not ours.
-    """
-    top = name.partition(".")[0]
-    package = import_module(top)
-    marker = "of ``dqmq_env``."
-    if marker not in (package.__doc__ or ""):
-        place = Path(getattr(package, "__file__", None) or next(iter(package.__path__)))
-        raise ShadowedPackageError(
-            f"the package {top!r} at {place} is not this project's: another distribution or folder "
-            "of that name stands before it. Install dqmq-env into a virtual environment of its own "
-            f"(python -m venv), or run from a folder without {top!r} in it"
-        )
-    return import_module(name)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from dqmq_env.cli import ShadowedPackageError, main, own_package
+from dqmq_env.cli import main
+from dqmq_env.program import ShadowedPackageError, own_package
 from dqmq_env.version import __version__
 
 

@@ -28,13 +28,14 @@ from dqmq_env.benchmark.backends.ray import RayBackend
 from dqmq_env.benchmark.backends.slurm import SlurmArguments, SlurmBackend
 from dqmq_env.benchmark.job import Job
 from dqmq_env.benchmark.resolve import check_jobs
-from dqmq_env.benchmark.runner import Shard, Tally, run_jobs
+from dqmq_env.benchmark.runner import Tally, run_jobs
 from dqmq_env.benchmark.store import Store, result_paths
 from dqmq_env.benchmark.suite import load_suite
 from dqmq_env.benchmark.verify import TOLERANCE, Mismatch, verify
 from dqmq_env.errors import SettingError
 from dqmq_env.program import one_line_errors
 from dqmq_env.progress import progress
+from dqmq_env.shard import Shard
 
 _INTERRUPTED = 130
 
@@ -80,7 +81,8 @@ def bench(arguments: BenchArguments) -> int:
     suite = load_suite(arguments.suite)
     if arguments.tuning:
         suite = suite.for_tuning()
-    jobs = Shard.parse(arguments.shard).take(suite.jobs())
+    shard = Shard.parse(arguments.shard)
+    jobs = [job for job in suite.jobs() if shard.has(int(job.key, 16))]
     check_jobs(jobs)
     folder = arguments.run or Path("runs") / suite.name
     backend = _backend(arguments, folder)

@@ -14,10 +14,10 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from dqmq_env.benchmark.job import Job
 from dqmq_env.benchmark.plain import make
-from dqmq_env.cli import ShadowedPackageError, own_package
 from dqmq_env.envs.settings import Setting, SettingEnv
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import ResultError
+from dqmq_env.program import ShadowedPackageError, own_package
 from dqmq_env.search.protocol import Searcher
 
 if TYPE_CHECKING:

@@ -1,43 +1,12 @@
 """Has the jobs that are missing done, and keeps what came of each."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Self
 
 from dqmq_env.benchmark.backends.protocol import Backend, Died, Done, Ended
 from dqmq_env.benchmark.job import Job
 from dqmq_env.benchmark.store import Failure, Store
-from dqmq_env.errors import SettingError
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A part of the jobs, by their keys: machines that share a folder each take one.
-
-    Attributes:
-        number: which, from 0.
-        of: how many there are.
-    """
-
-    number: int
-    of: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read ``i/n``.
-
-        Raises:
-            SettingError: it is not ``i/n`` with i from 0 to n - 1.
-        """
-        number, _, of = text.partition("/")
-        if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
-            raise SettingError(f"--shard: got {text!r}, allowed are 0/n to n-1/n")
-        return cls(int(number), int(of))
-
-    def take(self, jobs: Iterable[Job]) -> list[Job]:
-        """Those of the jobs that are in the shard, in order."""
-        return [job for job in jobs if int(job.key, 16) % self.of == self.number]
 
 
 @dataclass

@@ -20,7 +20,6 @@ import torch
 import tyro
 
 from dqmq_env.data import load_fashion_mnist
-from dqmq_env.errors import SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.problem.table import SHIPPED, save_table
 from dqmq_env.problem.table_assembly import assemble
@@ -34,6 +33,7 @@ from dqmq_env.problem.table_units import (
 from dqmq_env.program import one_line_errors
 from dqmq_env.progress import progress
 from dqmq_env.quality import DEFAULT_CONDITIONS, Condition
+from dqmq_env.shard import Shard
 from dqmq_env.training.run_folder import claim_run_folder
 from dqmq_env.zoo.checkpoints import load_card, load_checkpoint
 
@@ -86,12 +86,10 @@ def own_units(arguments: TableArguments) -> list[Unit]:
     Raises:
         SettingError: the shard is not ``i/n`` with i from 0 to n - 1.
     """
-    first, _, step = arguments.shard.partition("/")
-    if not (first.isdecimal() and step.isdecimal() and int(first) < int(step)):
-        raise SettingError(f"--shard: got {arguments.shard!r}, allowed are 0/n to n-1/n")
+    shard = Shard.parse(arguments.shard)
     conditions = [Condition.parse(text) for text in arguments.conditions]
     units = all_units(conditions, len(arguments.bits))
-    return units[int(first) :: int(step)]
+    return [unit for number, unit in enumerate(units) if shard.has(number)]
 
 
 def evaluate_units(arguments: TableArguments) -> None:
