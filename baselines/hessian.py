@@ -13,6 +13,7 @@ from dqmq_env.quality.batches import MixedQualityBatches
 from dqmq_env.quality.mixture import Mixture
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.folding import fold_batch_norm
+from dqmq_env.search.live import live_network
 from dqmq_env.search.meter import MeteredProblem, Spent
 from dqmq_env.search.proposals import run_proposals
 from dqmq_env.search.rule import RuleAgent
@@ -70,12 +71,7 @@ class HessianILP:
         Raises:
             SettingError: the problem is no live network, or has fewer images.
         """
-        live = problem.inner
-        if not isinstance(live, NetworkProblem):
-            raise SettingError(
-                f"problem: got {type(live).__name__}; HessianILP needs a live network: "
-                "allowed is NetworkProblem"
-            )
+        live = live_network(problem, "HessianILP")
         space = Space(problem, task)
         precision = Precision(self.tolerance, self.probes)
         searches = []

@@ -15,7 +15,6 @@ from baselines.relaxed_search import (
     Selection,
     aim_of,
     check_numbers,
-    live_network,
     lowered_to_fit,
 )
 from dqmq_env.errors import SettingError
@@ -26,6 +25,7 @@ from dqmq_env.quantization.choice import Chooser, LayerChoice
 from dqmq_env.quantization.grid import FLOAT_BITS
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.step_size import MeanSquaredError
+from dqmq_env.search.live import live_network
 from dqmq_env.search.meter import MeteredProblem, Spent
 from dqmq_env.search.rule import RuleAgent
 from dqmq_env.search.space import Places

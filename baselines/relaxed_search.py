@@ -12,7 +12,6 @@ from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.problem.protocol import Problem
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.quantization.network import QuantizedNetwork
-from dqmq_env.search.meter import MeteredProblem
 from dqmq_env.search.rule import Rule, RuleAgent
 from dqmq_env.search.space import Places, Space
 from dqmq_env.task.budget import Budget
@@ -92,20 +91,6 @@ def aim_of(problem: Problem, task: Task, exchange: float) -> Aim:
     rewarded = Budget(cost_by_name(reward.cost))
     price = exchange * reward.weight / max(1 - reward.weight, _LEAST_SHARE)
     return Aim(Space(problem, replace(joint, budget=rewarded)), False, price)
-
-
-def live_network(problem: MeteredProblem, searcher: str) -> NetworkProblem:
-    """The problem that can be trained on.
-
-    Raises:
-        SettingError: it is no live network.
-    """
-    if not isinstance(problem.inner, NetworkProblem):
-        raise SettingError(
-            f"problem: got a {type(problem.inner).__name__}, allowed is a NetworkProblem: "
-            f"{searcher} needs a live network"
-        )
-    return problem.inner
 
 
 def lowered_to_fit(space: Space, places: Places, loss: Callable[[int, int, int], float]) -> Places:

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.descent import Descent
-from baselines.relaxed_search import Aim, Selection, aim_of, check_numbers, live_network
+from baselines.relaxed_search import Aim, Selection, aim_of, check_numbers
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.quality.batches import Batch
 from dqmq_env.quantization.choice import LayerChoice
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.randomness import torch_generator
+from dqmq_env.search.live import live_network
 from dqmq_env.search.meter import MeteredProblem, Spent
 from dqmq_env.search.rule import RuleAgent
 from dqmq_env.task.task import Task

@@ -41,7 +41,14 @@ class HybridAgent:
     Raises:
         TypeError: the environment's problem is not a live network.
         BudgetError: no assignment meets the budget.
+
+    Attributes:
+        actions: the form of its actions, as :class:`~dqmq_env.search.protocol.Agent` has it.
+        masked: whether it takes masks.
     """
+
+    actions = "discrete"
+    masked = False
 
     def __init__(
         self,

@@ -12,7 +12,6 @@ from baselines.dqnet.layout import Layout, layout_of
 from baselines.dqnet.objective import DQNetObjective
 from baselines.dqnet.passes import SettledPass
 from baselines.dqnet.settings import Settings
-from baselines.relaxed_search import live_network
 from dqmq_env.errors import SettingError
 from dqmq_env.evaluation.deployed import Prediction
 from dqmq_env.evaluation.normalize import Normalize
@@ -22,6 +21,7 @@ from dqmq_env.quality.condition import Condition
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.randomness import derive_seed
+from dqmq_env.search.live import live_network
 from dqmq_env.search.meter import MeteredProblem, Spent
 from dqmq_env.search.rule import Rule, RuleAgent
 from dqmq_env.search.space import Space

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.relaxed_search import live_network
 from dqmq_env.evaluation.deployed import Deployed
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.problem.protocol import Outcome
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quantization.assignment import BitAssignment
+from dqmq_env.search.live import live_network
 from dqmq_env.search.meter import MeteredProblem, Spent
 from dqmq_env.search.target import Answer, Target
 from dqmq_env.training.fine_tune import fine_tune

@@ -18,9 +18,9 @@ from baselines.haq.quirks import (
     check_quirks,
 )
 from baselines.haq.state import States
-from baselines.relaxed_search import live_network
 from dqmq_env.errors import SearchError, SettingError
 from dqmq_env.randomness import derive_seed
+from dqmq_env.search.live import live_network
 from dqmq_env.search.meter import MeteredProblem
 from dqmq_env.search.proposals import Proposals, run_proposals
 from dqmq_env.search.rule import RuleAgent

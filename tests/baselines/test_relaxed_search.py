@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.relaxed_search import aim_of, live_network, lowered_to_fit
+from baselines.relaxed_search import aim_of, lowered_to_fit
 from dqmq_env.costs import Bops, Size
 from dqmq_env.errors import BudgetError, SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.problem.table import load_table
 from dqmq_env.problem.table_problem import TableProblem
+from dqmq_env.search.live import live_network
 from dqmq_env.search.meter import MeteredProblem
 from dqmq_env.search.space import Space
 from dqmq_env.task.budget import Budget
