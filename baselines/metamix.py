@@ -128,8 +128,7 @@ class MetaMix:
             SettingError: the problem is no live network, or its activations have one width.
             BudgetError: no assignment keeps to the budget.
         """
-        live = live_network(problem, "MetaMix")
-        return self.select(problem, task, seed).agent(live, task)
+        return self.select(problem, task, seed).agent(problem, task)
 
     def select(
         self, problem: MeteredProblem, task: Task, seed: int, progress_bar: bool = False

@@ -8,7 +8,6 @@ import numpy as np
 
 from dqmq_env.costs import cost_by_name
 from dqmq_env.errors import SettingError
-from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.problem.protocol import Problem
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.quantization.network import QuantizedNetwork
@@ -35,7 +34,7 @@ class Selection:
     assignment: BitAssignment
     network: QuantizedNetwork
 
-    def agent(self, problem: NetworkProblem, task: Task) -> RuleAgent:
+    def agent(self, problem: Problem, task: Task) -> RuleAgent:
         """Takes the bits found, whatever the condition."""
         return RuleAgent(Rule.static(problem, self.assignment), problem, task)
 

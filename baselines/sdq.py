@@ -94,8 +94,7 @@ class SDQ:
             SettingError: the problem is no live network.
             BudgetError: no assignment keeps to the budget.
         """
-        live = live_network(problem, "SDQ")
-        return self.select(problem, task, seed).agent(live, task)
+        return self.select(problem, task, seed).agent(problem, task)
 
     def select(
         self, problem: MeteredProblem, task: Task, seed: int, progress_bar: bool = False

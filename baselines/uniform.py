@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from dqmq_env.search.meter import MeteredProblem
 from dqmq_env.search.proposals import Proposals, run_proposals
 from dqmq_env.search.rule import Rule, RuleAgent
@@ -53,14 +51,10 @@ def top_up(problem: MeteredProblem, space: Space, places: Places) -> Places:
         space: gives options and budget.
         places: where to begin.
     """
-    errors = [
-        np.interp(
-            [own.weight for own in options],
-            problem.candidates[name],
-            problem.weight_error(name),
-        )
-        for name, options in zip(space.names, space.options, strict=True)
-    ]
+    errors = []
+    for name, options in zip(space.names, space.options, strict=True):
+        by_width = dict(zip(problem.candidates[name], problem.weight_error(name), strict=True))
+        errors.append([by_width[own.weight] for own in options])
     at = places.copy()
     while True:
         raises = []

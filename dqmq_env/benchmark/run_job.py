@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -66,7 +67,8 @@ def run_in(env: BitWidthEnv, job: Job, folder: Path | None = None) -> Result:
     seconds = time.perf_counter() - start
     rule = rule_of(agent, problem, task)
     scores = scores_of(rule, problem, task)
-    bits, uniform = best_uniform(problem, task)
+    bits, plain = best_uniform(env)
+    uniform = list(plain)
     if job.fine_tune is not None:
         scores = tuned_scores(job, scores, rule, problem, folder)
         uniform = tuned_scores(job, uniform, bits, problem, folder)
@@ -110,14 +112,16 @@ def scores_of(rule: Rule, problem: Problem, task: Task) -> list[Score]:
     return scores
 
 
-def best_uniform(problem: Problem, task: Task) -> tuple[Rule, list[Score]]:
+@lru_cache(maxsize=1)  # all jobs of a task ask for it
+def best_uniform(env: BitWidthEnv) -> tuple[Rule, tuple[Score, ...]]:
     """Uniform bits and their scores: of the widths that keep to the budget, the highest reward."""
+    problem, task = env.problem, env.core.task
     space = Space(problem, task)
     (target,) = targets_of("all", MeteredProblem(problem), task)
     every = [space.assignment(places) for places in space.uniforms()]
     best = max(every, key=lambda assignment: target.answer(assignment).reward)
     rule = Rule.static(problem, best)
-    return rule, scores_of(rule, problem, task)
+    return rule, tuple(scores_of(rule, problem, task))
 
 
 def training_folder(job: Job, rule: Rule, folder: Path) -> Path:

@@ -97,7 +97,8 @@ def replay(env: BitWidthEnv, path: Path, result: Result, folder: Path) -> Iterat
             yield Mismatch(path, what, "conditions", ", ".join(named), ", ".join(conditions))
             return
     scores = scores_of(rule, problem, task)
-    bits, uniform = best_uniform(problem, task)
+    bits, plain = best_uniform(env)
+    uniform = list(plain)
     if result.job.fine_tune is not None:
         if training_folder(result.job, rule, folder).is_dir():
             scores = tuned_scores(result.job, scores, rule, problem, folder)

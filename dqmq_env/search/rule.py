@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import AssignmentError
 from dqmq_env.problem.protocol import Problem
 from dqmq_env.quality.condition import Condition
@@ -139,8 +140,6 @@ def rule_of(agent: Agent, problem: Problem, task: Task) -> Rule:
         problem: gives conditions and batches; every batch under every condition is evaluated.
         task: budget and decisions.
     """
-    from dqmq_env.envs.single import BitWidthEnv
-
     env = BitWidthEnv(problem, task, agent.actions)
     found: dict[Condition | str, BitAssignment] = {}
     for condition in problem.mixture.conditions:
@@ -149,10 +148,11 @@ def rule_of(agent: Agent, problem: Problem, task: Task) -> Rule:
     return Rule(found)
 
 
-def _played(agent: Agent, env: Any, condition: Condition, batch: int) -> BitAssignment:
+def _played(agent: Agent, env: BitWidthEnv, condition: Condition, batch: int) -> BitAssignment:
     """The assignment that an agent executes in one episode."""
     observation, _ = env.reset(options={"condition": str(condition), "batch": batch})
-    state, done, info = None, False, {}
+    state, done = None, False
+    info: dict[str, Any] = {}
     start = np.ones(1, np.bool_)
     while not done:
         masks = {"action_masks": env.action_masks()} if agent.masked else {}
