@@ -51,3 +51,7 @@ class SearchError(DQMQError, RuntimeError):
 
 class ResultError(DQMQError, ValueError):
     """A missing, damaged or foreign result, or a suite that cannot be run."""
+
+
+class ExportError(DQMQError, ValueError):
+    """A network that cannot be exported, or a file of one that is missing, damaged or foreign."""

@@ -93,7 +93,7 @@ def collect(
         DataError: a split has no images, or fewer than asked for.
         NetworkError: the network has no second layer.
     """
-    model = cost_by_name(cost)
+    model = cost_by_name(cost, problem.costs)
     ways = _ways(problem, assignments)
     if chunk < 1:
         raise SettingError(f"chunk: got {chunk}, allowed are 1 and more")
@@ -142,7 +142,7 @@ def sensitivity_front(
         ConditionError: there is no such condition.
         DataError: ``images`` is below 1.
     """
-    model = cost_by_name(cost)
+    model = cost_by_name(cost, problem.costs)
     condition = Condition.parse(condition)
     if images < 1:
         raise DataError(f"images: got {images}, allowed are 1 and more")

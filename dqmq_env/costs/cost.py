@@ -1,5 +1,6 @@
 """Costs of a layer at given bits, and of a network as their sum."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -54,19 +55,52 @@ class Bops:
 
 
 COSTS: tuple[Cost, ...] = (Size(), Bops())
-"""What every episode and every report states."""
+"""What a problem states that was told of no others."""
+
+COST_NAMES = ("size", "bops", "energy", "memory", "latency")
+"""The words for costs that rewards may name; which model stands behind one, the problem says."""
 
 
-def cost_by_name(name: str) -> Cost:
+def cost_by_name(name: str, costs: Sequence[Cost] = COSTS) -> Cost:
     """The cost of that name.
+
+    Args:
+        name: which.
+        costs: those to choose from, such as a problem's.
 
     Raises:
         SettingError: there is none.
     """
-    for cost in COSTS:
+    for cost in costs:
         if cost.name == name:
             return cost
-    raise SettingError(f"cost: got {name!r}, allowed are {[cost.name for cost in COSTS]}")
+    raise SettingError(f"cost: got {name!r}, allowed are {[cost.name for cost in costs]}")
+
+
+def as_costs(costs: Sequence[Cost]) -> tuple[Cost, ...]:
+    """The costs of a problem, each name once.
+
+    Raises:
+        SettingError: there are none, or two share a name.
+    """
+    names = [cost.name for cost in costs]
+    if not names or len(set(names)) < len(names):
+        raise SettingError(f"costs: got {names}, allowed are one or more, each name once")
+    return tuple(costs)
+
+
+def uses(spec: LayerSpec) -> float:
+    """How often a forward pass uses a layer: its multiply-accumulates over those of the first use.
+
+    A fraction where later uses have other shapes, which a spec does not know.
+    """
+    places = spec.output_shape[:-1] if spec.kind == "linear" else spec.output_shape[1:]
+    return spec.macs / (spec.weights * math.prod(places))
+
+
+def activations(spec: LayerSpec) -> float:
+    """How many values a layer receives for one image, over all its uses."""
+    return math.prod(spec.input_shape) * uses(spec)
 
 
 def total(cost: Cost, specs: Sequence[LayerSpec], bits: Mapping[str, LayerBits]) -> float:
@@ -82,9 +116,16 @@ def total(cost: Cost, specs: Sequence[LayerSpec], bits: Mapping[str, LayerBits])
 
 
 def reference(cost: Cost, specs: Sequence[LayerSpec]) -> float:
-    """The cost of a network with all its layers at 8 bits."""
+    """The cost of a network with all its layers at 8 bits.
+
+    Raises:
+        SettingError: it is 0, so that nothing can be a fraction of it.
+    """
     eight = LayerBits(REFERENCE_BITS, REFERENCE_BITS)
-    return sum(cost.of(spec, eight) for spec in specs)
+    whole = sum(cost.of(spec, eight) for spec in specs)
+    if not whole > 0:
+        raise SettingError(f"{cost.name}: it is {whole} at 8 bits, allowed is more than 0")
+    return whole
 
 
 def fraction(cost: Cost, specs: Sequence[LayerSpec], bits: Mapping[str, LayerBits]) -> float:

@@ -10,7 +10,7 @@ from dqmq_env.problem.protocol import Problem
 from dqmq_env.task.budget import Ledger
 from dqmq_env.task.decisions import plan_of
 from dqmq_env.task.observation import Observer
-from dqmq_env.task.task import Task
+from dqmq_env.task.task import Task, check_costs
 
 
 class Core:
@@ -28,9 +28,11 @@ class Core:
     Raises:
         BudgetError: the budget cannot be met.
         AssignmentError: no layer leaves a choice.
+        SettingError: reward or budget are about a cost that the problem does not have.
     """
 
     def __init__(self, problem: Problem, task: Task) -> None:
+        check_costs(task, problem)
         self.problem = problem
         self.task = task
         self.plan = plan_of(problem, task.decisions)

@@ -196,7 +196,7 @@ class TorchvisionResNetEnv(SettingEnv):
     ## Reward
 
     0 until the last step, then ``(1 - weight) * accuracy + weight * (1 - cost)``, where ``cost`` is
-    the network's BOPs as a fraction of its BOPs at 8 bits. It lies in [0, 1].
+    what the argument ``cost`` names (BOPs by default) as a fraction of that at 8 bits. It lies in [0, 1].
 
     ## Start and end
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dqmq_env.costs import COSTS
 from dqmq_env.envs.core import Core
 from dqmq_env.envs.episodes import Finished, Starts, figures_of
 from dqmq_env.envs.play import Episode, EpisodeBatch, Observation, refuse_to_step
@@ -28,7 +27,9 @@ class LiveBatch(EpisodeBatch):
     def __init__(self, core: Core, count: int) -> None:
         self._core = core
         self._count = count
-        self._cost_tables = {cost.name: pair_tables(cost, core.problem) for cost in COSTS}
+        self._cost_tables = {
+            cost.name: pair_tables(cost, core.problem, core.plan) for cost in core.problem.costs
+        }
         self._rollout: Rollout | None = None
         self._quality = np.zeros((count, 6), np.float32)
         self._next = Decision(0, WEIGHT)

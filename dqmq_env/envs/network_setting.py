@@ -82,4 +82,5 @@ class NetworkSetting(Setting):
             batch_size=self.batch_size,
             granularity=self.granularity,
             post_training=_POST_TRAININGS[self.post_training],
+            costs=self.costs(),
         )

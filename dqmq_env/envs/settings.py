@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
-from dqmq_env.costs import cost_by_name
+from dqmq_env.costs import Cost, cost_by_name, costs_with
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.envs.vector import BitWidthVectorEnv
 from dqmq_env.errors import SettingError
@@ -20,14 +20,19 @@ class Setting(ABC):
     """Plain values, such as JSON can hold, that say what an environment is about.
 
     Args:
-        cost: ``bops`` or ``size``: what is rewarded and budgeted.
+        cost: what is rewarded and budgeted: ``bops``, ``size``, ``energy``, ``memory`` or, with a
+            ``latency_table``, ``latency``; ``docs/costs.md`` has their formulas.
         weight: of compression in the reward, 0 to 1.
         budget: bound on the cost, as a fraction of that at 8 bits.
+        latency_table: path of a table of measured latencies, such as ``dqmq cost measure`` writes.
+        weight_memory: where ``energy`` has weights come from: ``sram`` on the chip, or ``dram``.
     """
 
     cost: str = "bops"
     weight: float = 0.2
     budget: float = 1.0
+    latency_table: str | None = None
+    weight_memory: str = "sram"
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
@@ -46,10 +51,19 @@ class Setting(ABC):
     def problem(self) -> Problem:
         """Load what the environment is about."""
 
+    def costs(self) -> tuple[Cost, ...]:
+        """The costs that the problem is to state: size, BOPs, and those that are asked for.
+
+        Raises:
+            SettingError: there is no such cost, or a table is missing.
+            TableError: the latency table cannot be read.
+        """
+        return costs_with(self.cost, self.latency_table, self.weight_memory)
+
     def task(self) -> Task:
         """Reward and budget."""
         reward = WeightedReward(self.cost, self.weight)
-        return Task(reward, Budget(cost_by_name(self.cost), self.budget))
+        return Task(reward, Budget(cost_by_name(self.cost, self.costs()), self.budget))
 
 
 class SettingEnv(BitWidthEnv):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from dqmq_env.costs import Cost
 from dqmq_env.envs.settings import Setting, SettingEnv, SettingVectorEnv
 from dqmq_env.problem.table import SHIPPED, Table, load_table
 from dqmq_env.problem.table_problem import TableProblem
@@ -33,8 +34,8 @@ class TabularSetting(Setting):
         """
         table = _load(self.table, SHIPPED if self.tables is None else Path(self.tables))
         if self.conditions is None:
-            return _whole(table)
-        return TableProblem(table, self.conditions)
+            return _whole(table, self.costs())
+        return TableProblem(table, self.conditions, self.costs())
 
 
 @lru_cache(maxsize=4)
@@ -43,8 +44,8 @@ def _load(name: str, folder: Path) -> Table:
 
 
 @lru_cache(maxsize=4)
-def _whole(table: Table) -> TableProblem:
-    return TableProblem(table)
+def _whole(table: Table, costs: tuple[Cost, ...]) -> TableProblem:
+    return TableProblem(table, costs=costs)
 
 
 class TabularResNetEnv(SettingEnv):
@@ -79,7 +80,7 @@ class TabularResNetEnv(SettingEnv):
     ## Reward
 
     0 until the last step, then ``(1 - weight) * accuracy + weight * (1 - cost)``, where ``cost`` is
-    the network's BOPs as a fraction of its BOPs at 8 bits. It lies in [0, 1].
+    what the argument ``cost`` names (BOPs by default) as a fraction of that at 8 bits. It lies in [0, 1].
 
     ## Start and end
 

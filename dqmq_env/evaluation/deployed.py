@@ -48,15 +48,15 @@ class StaticNetwork:
     def __init__(
         self, network: QuantizedNetwork, assignment: BitAssignment, normalize: Normalize
     ) -> None:
-        self._network = network.folded().cpu()
-        self._assignment = assignment
-        self._normalize = normalize
+        self.network = network.folded().cpu()
+        self.assignment = assignment
+        self.normalize = normalize
         self._cost = fraction(Bops(), network.specs, assignment)
         self._bits = torch.tensor([assignment[spec.name].weight for spec in network.specs])
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Prediction:
         """See :class:`Deployed`."""
-        logits = self._network(self._normalize(images), self._assignment)
+        logits = self.network(self.normalize(images), self.assignment)
         cost = torch.full((len(images),), self._cost)
         return Prediction(logits, cost, self._bits.expand(len(images), -1))

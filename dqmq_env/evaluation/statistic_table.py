@@ -17,6 +17,14 @@ def statistics_bops(input_shape: tuple[int, ...]) -> int:
     non-zeros and the peak (8 bit operations each, values having 8 bits), and a
     multiply-accumulate for the root mean square (8 x 8).
     """
+    return _looked_at(input_shape) * (3 * _BITS + _BITS * _BITS)
+
+
+def channel_means_bops(input_shape: tuple[int, ...]) -> int:
+    """Bit operations for the channel means of one image: an addition for each value."""
+    return _looked_at(input_shape) * _BITS
+
+
+def _looked_at(input_shape: tuple[int, ...]) -> int:
     channels, *sides = input_shape
-    looked_at = channels * math.prod(math.ceil(side / SPACING) for side in sides)
-    return looked_at * (3 * _BITS + _BITS * _BITS)
+    return channels * math.prod(math.ceil(side / SPACING) for side in sides)

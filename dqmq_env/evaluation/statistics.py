@@ -40,6 +40,27 @@ def batch_statistics(parts: Sequence[Tensor], reach: Tensor) -> Tensor:
     return _features(pooled[None], reach)[0]
 
 
+def channel_means(x: Tensor, reach: Tensor, groups: int = 1) -> Tensor:
+    """The mean of each channel of the activation of each group of images.
+
+    Feature maps are looked at in every second row and column.
+
+    Args:
+        x: activation, shape (N, C, H, W), or (N, ..., C) of a linear layer.
+        reach: the largest magnitude seen in calibration, a scalar above zero.
+        groups: G, which divides N; consecutive images form a group.
+
+    Returns:
+        Shape (G, C), as fractions of ``reach``.
+    """
+    if x.ndim == 4:
+        rows = x[:, :, ::SPACING, ::SPACING].mean((2, 3))
+    else:
+        rows = x.reshape(len(x), -1, x.shape[-1]).mean(1)
+    means: Tensor = rows.unflatten(0, (groups, -1)).mean(1) / reach
+    return means
+
+
 def _moments(x: Tensor, groups: int) -> Tensor:
     """Mean magnitude, mean square, share of non-zeros, and peak of each group, shape (G, 4)."""
     if x.ndim == 4:

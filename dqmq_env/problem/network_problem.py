@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dqmq_env.costs import COSTS, fraction
+from dqmq_env.costs import COSTS, Cost, as_costs, fraction
 from dqmq_env.data import ImageData
 from dqmq_env.data.arrays import Images, as_split, make_image_data
 from dqmq_env.errors import DataError, NetworkError, SettingError
@@ -20,7 +20,7 @@ from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.evaluation.walk import make_walker
 from dqmq_env.problem.checks import check_copy, check_network, within
 from dqmq_env.problem.image_rollout import ImageRollout
-from dqmq_env.problem.network_rollout import NetworkRollout
+from dqmq_env.problem.network_rollout import BlindRollout, NetworkRollout
 from dqmq_env.problem.pass_key import PassKey
 from dqmq_env.problem.passes import Passes
 from dqmq_env.problem.protocol import Outcome, Rollout
@@ -41,6 +41,7 @@ from dqmq_env.quantization.tracing import trace_layers
 _ROLLOUTS: dict[str, type[NetworkRollout] | type[ImageRollout]] = {
     "batch": NetworkRollout,
     "image": ImageRollout,
+    "static": BlindRollout,
 }
 
 
@@ -67,8 +68,9 @@ class NetworkProblem:
         last: bits of the last layer; ``None`` makes it one of the others.
         activation_bits: one width for all activations but those of the first and the last layer;
             ``None`` lets them have the candidates of the weights.
-        granularity: ``batch`` for episodes about a batch of images, ``image`` for episodes about a
-            single one.
+        granularity: what bits follow: ``batch`` for episodes about a batch of images, ``image`` for
+            episodes about a single one, ``static`` for episodes about a batch that show neither
+            its quality nor its activations.
         conditions: those that occur, equally often, or a mapping of conditions to weights, or a
             :class:`~dqmq_env.quality.Mixture`.
         exclude: names of layers that stay in float.
@@ -83,6 +85,7 @@ class NetworkProblem:
         cache_bytes: bound on the memory of recent passes, which those that begin like them share.
         classes: names of the classes; numbers when left out.
         name: of the data set, for reports.
+        costs: those that rewards and budgets may be about.
 
     Raises:
         NetworkError: the network is in train mode, holds NaN, fails on the images, its output is
@@ -115,7 +118,9 @@ class NetworkProblem:
         cache_bytes: int = 2**27,
         classes: Sequence[str] | None = None,
         name: str = "own",
+        costs: Sequence[Cost] = COSTS,
     ) -> None:
+        self.costs = as_costs(costs)
         if granularity not in _ROLLOUTS:
             raise SettingError(f"granularity: got {granularity!r}, allowed are {list(_ROLLOUTS)}")
         fitted = as_split(train, "train")
@@ -148,6 +153,7 @@ class NetworkProblem:
         check_copy(self.quantized, network, x[:2])
         if integers_are_fast():
             use_integer_kernels(self.quantized)
+        self.granularity = granularity
         self._episode = _ROLLOUTS[granularity]
         self.passes = Passes(self, cache_bytes)
 
@@ -289,7 +295,7 @@ class NetworkProblem:
 
     def cost(self, assignment: BitAssignment) -> dict[str, float]:
         """Each cost as a fraction of that at 8 bits."""
-        return {cost.name: fraction(cost, self._specs, assignment) for cost in COSTS}
+        return {cost.name: fraction(cost, self._specs, assignment) for cost in self.costs}
 
     def _slice(self, key: PassKey) -> slice:
         return slice(key.batch * self.batch_size, (key.batch + 1) * self.batch_size)

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from dqmq_env.evaluation.accuracy import judge
 from dqmq_env.evaluation.batch_pass import BatchPass
+from dqmq_env.evaluation.statistic_table import ACTIVATION_STATISTICS
 from dqmq_env.evaluation.statistics import batch_statistics
 from dqmq_env.problem.pass_key import PassKey
 from dqmq_env.problem.protocol import Outcome
+from dqmq_env.quality import DESCRIPTOR_NAMES
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quantization.assignment import LayerBits
 
@@ -99,3 +101,16 @@ class NetworkRollout:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out activations: they are computed again from the bits when they are needed."""
         return {**self.__dict__, "_reached": {}}
+
+
+class BlindRollout(NetworkRollout):
+    """The same, but nothing is seen of the images: bits cannot follow them."""
+
+    @property
+    def quality(self) -> NDArray[np.float32]:
+        """Zeros; see :class:`~dqmq_env.problem.protocol.Rollout`."""
+        return np.zeros((len(self._keys), len(DESCRIPTOR_NAMES)), np.float32)
+
+    def activation(self) -> NDArray[np.float32]:
+        """Zeros; see :class:`~dqmq_env.problem.protocol.Rollout`."""
+        return np.zeros((len(self._keys), len(ACTIVATION_STATISTICS)), np.float32)

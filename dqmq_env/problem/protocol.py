@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dqmq_env.costs import Cost
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quality.mixture import Mixture
 from dqmq_env.quantization.assignment import BitAssignment
@@ -72,6 +73,11 @@ class Problem(Protocol):
     @property
     def activation_candidates(self) -> Mapping[str, tuple[int, ...]]:
         """The same for the layer's input: the candidates of its weights, or a single one."""
+        ...
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """The costs that it states, each name once; rewards and budgets are about one of them."""
         ...
 
     @property

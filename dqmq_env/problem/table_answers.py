@@ -42,7 +42,7 @@ def answers_of(problem: "TableProblem", cost: str, criterion: str = "accuracy") 
     return Answers(
         [str(condition) for condition in problem.mixture.conditions],
         np.array(problem.mixture.probabilities),
-        problem.costs(cost),
+        problem.cost_of_all(cost),
         search.accuracy if criterion == "accuracy" else -search.loss,
         search.accuracy,
         test.accuracy,

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dqmq_env.costs import COSTS
 from dqmq_env.errors import TableError
 from dqmq_env.machine import processor_name
 from dqmq_env.problem.fronts import pareto
@@ -113,7 +112,7 @@ def _statistics(row: Sequence[Arrays], decision: int, widths: int) -> NDArray[np
 def _fronts(problem: TableProblem) -> NDArray[np.int32]:
     """The assignments on some front of accuracy or loss, under a condition or all."""
     found = []
-    for cost in COSTS:
+    for cost in problem.costs:
         for criterion in CRITERIA:
             answers = answers_of(problem, cost.name, criterion)
             mean = answers.probabilities @ answers.score

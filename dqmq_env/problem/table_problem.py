@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dqmq_env.costs import COSTS, cost_by_name, fraction, layer_table
+from dqmq_env.costs import COSTS, Cost, as_costs, cost_by_name, fraction, layer_table
 from dqmq_env.errors import AssignmentError, BudgetError, TableError
 from dqmq_env.problem.fronts import pareto
 from dqmq_env.problem.protocol import Outcome, Rollout
@@ -63,13 +63,21 @@ class TableProblem:
         table: all answers.
         conditions: those that occur, or a mapping of conditions to weights; all of the table,
             equally often, when left out.
+        costs: those that rewards and budgets may be about.
 
     Raises:
         TableError: a condition is not in the table.
+        SettingError: two costs share a name.
     """
 
-    def __init__(self, table: Table, conditions: Conditions | None = None) -> None:
+    def __init__(
+        self,
+        table: Table,
+        conditions: Conditions | None = None,
+        costs: Sequence[Cost] = COSTS,
+    ) -> None:
         self.table = table
+        self.costs = as_costs(costs)
         card = table.card
         self._specs = card.specs
         names = [spec.name for spec in self._specs]
@@ -206,24 +214,32 @@ class TableProblem:
 
     def cost(self, assignment: BitAssignment) -> dict[str, float]:
         """Each cost as a fraction of that at 8 bits."""
-        return {cost.name: fraction(cost, self._specs, assignment) for cost in COSTS}
+        return {cost.name: fraction(cost, self._specs, assignment) for cost in self.costs}
 
-    def costs(self, name: str) -> NDArray[np.float64]:
-        """A cost of every assignment, as a fraction of that at 8 bits, shape (N,)."""
+    def cost_of_all(self, cost: str | Cost) -> NDArray[np.float64]:
+        """A cost of every assignment, as a fraction of that at 8 bits, shape (N,).
+
+        Args:
+            cost: the name of one of the problem's, or any other.
+
+        Raises:
+            SettingError: the problem states none of that name.
+        """
+        model = cost_by_name(cost, self.costs) if isinstance(cost, str) else cost
         options = {
             layer: [LayerBits(width, width) for width in widths]
             for layer, widths in self._candidates.items()
         }
         totals = np.zeros(1)
-        for own in layer_table(cost_by_name(name), self._specs, options):
+        for own in layer_table(model, self._specs, options):
             totals = (totals[:, None] + own[None, :]).reshape(-1)
         return totals
 
     def rewards(self, condition: Condition | str, task: Task) -> NDArray[np.float64]:
         """What a task gives for every assignment; minus infinity beyond the budget, shape (N,)."""
         outcome = self.table.outcome("search", self.row(condition))
-        costs = {cost.name: self.costs(cost.name) for cost in COSTS}
-        allowed = self.costs(task.budget.cost.name) <= task.budget.fraction + ROUNDING
+        costs = {cost.name: self.cost_of_all(cost) for cost in self.costs}
+        allowed = self.cost_of_all(task.budget.cost) <= task.budget.fraction + ROUNDING
         return np.asarray(np.where(allowed, task.reward(outcome, costs), -np.inf))
 
     def optimum(self, condition: Condition | str, task: Task | None = None) -> Optimum:
@@ -270,7 +286,7 @@ class TableProblem:
         Of several that are equal in both, the first in the table.
         """
         accuracy = self.table.outcome("search", self.row(condition)).accuracy
-        costs = self.costs(cost)
+        costs = self.cost_of_all(cost)
         return [
             FrontPoint(self.assignment(int(i)), float(accuracy[i]), float(costs[i]))
             for i in pareto(costs, accuracy)

@@ -18,6 +18,7 @@ from dqmq_env.quality.condition import (
 from dqmq_env.quality.descriptor_table import (
     DESCRIPTOR_NAMES,
     DESCRIPTOR_TABLE,
+    descriptor_bops,
     descriptor_operations,
 )
 from dqmq_env.quality.mixture import DEFAULT_MIXTURE, Mixture
@@ -40,6 +41,7 @@ __all__ = [
     "corrupt",
     "corrupt_each",
     "describe",
+    "descriptor_bops",
     "descriptor_operations",
 ]
 

@@ -9,6 +9,8 @@ from typing import Final
 
 from dqmq_env.errors import DataError
 
+_BITS = 8
+
 
 @dataclass(frozen=True)
 class DescriptorEntry:
@@ -22,6 +24,7 @@ class DescriptorEntry:
         operations_per_pixel: Multiply-accumulates for each pixel of the luma; an addition, a
             comparison or an absolute value alone counts as one.
         operations_per_image: What comes on top, whatever the size.
+        products_per_pixel: How many of the operations for each pixel are multiplications.
     """
 
     name: str
@@ -30,6 +33,7 @@ class DescriptorEntry:
     response: str
     operations_per_pixel: int
     operations_per_image: int = 0
+    products_per_pixel: int = 0
 
 
 DESCRIPTOR_TABLE: Final = (
@@ -46,6 +50,7 @@ DESCRIPTOR_TABLE: Final = (
         source="Pech-Pacheco et al. 2000, Diatom autofocusing in brightfield microscopy, ICPR",
         response="falls with gaussian_blur and motion_blur",
         operations_per_pixel=7,  # two second differences, 4; their sum; mean; squared deviation
+        products_per_pixel=1,
     ),
     DescriptorEntry(
         name="contrast",
@@ -53,6 +58,7 @@ DESCRIPTOR_TABLE: Final = (
         source="Peli 1990, Contrast in complex images, JOSA A 7(10): RMS contrast",
         response="falls with contrast",
         operations_per_pixel=3,  # mean; deviation; square
+        products_per_pixel=1,
     ),
     DescriptorEntry(
         name="luminance",
@@ -107,3 +113,25 @@ def descriptor_operations(height: int, width: int, channels: int) -> int:
     per_pixel = luma + sum(entry.operations_per_pixel for entry in DESCRIPTOR_TABLE)
     per_image = sum(entry.operations_per_image for entry in DESCRIPTOR_TABLE)
     return height * width * per_pixel + per_image
+
+
+def descriptor_bops(height: int, width: int, channels: int) -> int:
+    """Bit operations of all descriptors of one image, on 8-bit numbers.
+
+    Of the operations that :func:`descriptor_operations` counts, multiplications take 8 x 8 (scaling
+    and luma among them), additions and comparisons 8, and what comes once for an image 8 x 8.
+
+    Args:
+        height: H in pixels, 1 or more.
+        width: W in pixels, 1 or more.
+        channels: C, 1 or 3.
+
+    Raises:
+        DataError: An argument is outside its range.
+    """
+    operations = descriptor_operations(height, width, channels)
+    per_image = sum(entry.operations_per_image for entry in DESCRIPTOR_TABLE)
+    luma = channels if channels == 1 else 2 * channels
+    per_pixel = luma + sum(entry.products_per_pixel for entry in DESCRIPTOR_TABLE)
+    products = height * width * per_pixel + per_image
+    return products * _BITS * _BITS + (operations - products) * _BITS

@@ -6,6 +6,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dqmq_env.costs import Cost
 from dqmq_env.errors import SearchError
 from dqmq_env.problem.protocol import Outcome, Problem, Rollout
 from dqmq_env.quality.condition import Condition
@@ -95,6 +96,11 @@ class MeteredProblem:
     def activation_candidates(self) -> Mapping[str, tuple[int, ...]]:
         """See :class:`~dqmq_env.problem.protocol.Problem`."""
         return self.inner.activation_candidates
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """See :class:`~dqmq_env.problem.protocol.Problem`."""
+        return self.inner.costs
 
     @property
     def mixture(self) -> Mixture:

@@ -10,7 +10,7 @@ from dqmq_env.problem.protocol import Problem
 from dqmq_env.quantization.assignment import BitAssignment, LayerBits
 from dqmq_env.task.budget import ROUNDING, Ledger, pair_tables
 from dqmq_env.task.decisions import plan_of
-from dqmq_env.task.task import Task
+from dqmq_env.task.task import Task, check_costs
 
 Places = NDArray[np.int64]
 """One place among the options of each decided layer, shape (layers,)."""
@@ -36,9 +36,11 @@ class Space:
     Raises:
         BudgetError: no assignment keeps to the budget.
         AssignmentError: no layer leaves a choice.
+        SettingError: reward or budget are about a cost that the problem does not have.
     """
 
     def __init__(self, problem: Problem, task: Task) -> None:
+        check_costs(task, problem)
         plan = plan_of(problem, task.decisions)
         Ledger(problem, task.budget, plan)  # refuses a budget that cannot be met
         self._layers = [spec.name for spec in problem.layers]
@@ -48,7 +50,7 @@ class Space:
         self.costs: list[NDArray[np.float64]] = []
         self.fixed = 0.0
         self.budget = task.budget.fraction
-        tables = pair_tables(task.budget.cost, problem)
+        tables = pair_tables(task.budget.cost, problem, plan)
         for name, allowed, table in zip(self._layers, plan.allowed, tables, strict=True):
             weights, activations = problem.candidates[name], problem.activation_candidates[name]
             pairs = np.argwhere(allowed).tolist()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dqmq_env.costs import fraction
 from dqmq_env.errors import SearchError, SettingError
 from dqmq_env.quality.mixture import Mixture
 from dqmq_env.quantization.assignment import BitAssignment
@@ -53,11 +54,11 @@ class Target:
         Raises:
             SearchError: the assignment exceeds the budget, or the evaluations are spent.
         """
-        costs = self.problem.cost(assignment)
         budget = self.task.budget
-        if costs[budget.cost.name] > budget.fraction + ROUNDING:
+        spent = fraction(budget.cost, self.problem.layers, assignment)
+        if spent > budget.fraction + ROUNDING:
             raise SearchError(
-                f"assignment: its {budget.cost.name} are {costs[budget.cost.name]} of those at 8 "
+                f"assignment: its {budget.cost.name} are {spent} of those at 8 "
                 f"bits, the budget is {budget.fraction}"
             )
         return self.look(assignment)

@@ -46,10 +46,7 @@ class Ledger:
 
     def __init__(self, problem: Problem, budget: Budget, plan: Plan) -> None:
         self.budget = budget
-        self._pairs = [
-            np.where(allowed, table, np.inf)
-            for table, allowed in zip(pair_tables(budget.cost, problem), plan.allowed, strict=True)
-        ]
+        self._pairs = pair_tables(budget.cost, problem, plan)
         lowest = np.array([pairs.min() for pairs in self._pairs])
         highest = np.array([_highest(pairs) for pairs in self._pairs])
         self._lowest_after = np.append(np.cumsum(lowest[::-1])[::-1], 0.0)
@@ -118,22 +115,33 @@ class Ledger:
         return np.asarray(np.where(free, np.clip(room, 0, 1), 1.0))
 
 
-def pair_tables(cost: Cost, problem: Problem) -> list[NDArray[np.float64]]:
+def pair_tables(
+    cost: Cost, problem: Problem, plan: Plan | None = None
+) -> list[NDArray[np.float64]]:
     """For each layer the cost of each pair of weight bits (rows) and activation bits (columns).
 
     As fractions of the whole network's cost at 8 bits.
+
+    Args:
+        cost: what is counted.
+        problem: gives layers and candidates.
+        plan: which pairs are allowed; the others are infinite, and the cost is not asked for them,
+            as a measured one may not know them. All are asked for when left out.
     """
+    names = [spec.name for spec in problem.layers]
+    widths = [(problem.candidates[own], problem.activation_candidates[own]) for own in names]
+    allowed = plan.allowed if plan else [np.ones([len(own) for own in two], bool) for two in widths]
     options = {
-        spec.name: [
-            LayerBits(weight, activation)
-            for weight in problem.candidates[spec.name]
-            for activation in problem.activation_candidates[spec.name]
+        name: [
+            LayerBits(two[0][weight], two[1][activation]) for weight, activation in np.argwhere(own)
         ]
-        for spec in problem.layers
+        for name, two, own in zip(names, widths, allowed, strict=True)
     }
+    tables = [np.full(own.shape, np.inf) for own in allowed]
     rows = layer_table(cost, problem.layers, options)
-    counts = [len(problem.candidates[spec.name]) for spec in problem.layers]
-    return [row.reshape(count, -1) for row, count in zip(rows, counts, strict=True)]
+    for table, own, row in zip(tables, allowed, rows, strict=True):
+        table[own] = row
+    return tables
 
 
 def _highest(pairs: NDArray[np.float64], axis: int | None = None) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dqmq_env.costs import cost_by_name
+from dqmq_env.costs import COST_NAMES
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.protocol import Outcome
 
@@ -43,10 +43,17 @@ class WeightedReward:
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
             raise SettingError(f"weight: got {self.weight}, allowed are 0 to 1")
-        cost_by_name(self.cost)
+        if self.cost not in COST_NAMES:
+            raise SettingError(f"cost: got {self.cost!r}, allowed are {list(COST_NAMES)}")
 
     def __call__(self, outcome: Outcome, costs: Costs) -> NDArray[np.float64]:
-        """See :class:`Reward`."""
+        """See :class:`Reward`.
+
+        Raises:
+            SettingError: the costs of the problem are others.
+        """
+        if self.cost not in costs:
+            raise SettingError(f"cost: got {self.cost!r}, the problem states {list(costs)}")
         saved = 1 - np.minimum(costs[self.cost], 1)
         return (1 - self.weight) * outcome.accuracy + self.weight * saved
 

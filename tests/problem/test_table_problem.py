@@ -232,7 +232,7 @@ def test_places_and_assignments(problem: TableProblem) -> None:
     assert [problem.index(a) for a in everything(problem)] == list(range(64))
     for name in ("bops", "size"):
         expected = [problem.cost(a)[name] for a in everything(problem)]
-        assert problem.costs(name) == pytest.approx(expected)
+        assert problem.cost_of_all(name) == pytest.approx(expected)
 
 
 def test_images_of_the_front_add_up(table: Table) -> None:
