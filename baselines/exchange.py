@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dqmq_env.costs import COSTS, layer_table
+from dqmq_env.costs import layer_table
 from dqmq_env.problem.protocol import Outcome, Problem
 from dqmq_env.search.proposals import Proposals
 from dqmq_env.search.space import Places, Space
@@ -181,7 +181,7 @@ def _cost_tables(problem: Problem, space: Space) -> tuple[dict[str, Rows], dict[
     )
     decided: dict[str, Rows] = {}
     others: dict[str, float] = {}
-    for cost in COSTS:
+    for cost in problem.costs:
         rows = layer_table(cost, problem.layers, options)
         own = {spec.name: row for spec, row in zip(problem.layers, rows, strict=True)}
         decided[cost.name] = [own.pop(name) for name in space.names]

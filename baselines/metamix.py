@@ -19,7 +19,6 @@ from baselines.relaxed_search import (
 )
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
-from dqmq_env.quality.batches import Batch
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.choice import Chooser, LayerChoice
 from dqmq_env.quantization.grid import FLOAT_BITS
@@ -32,6 +31,7 @@ from dqmq_env.search.space import Places
 from dqmq_env.task.task import Task
 from dqmq_env.training.log import TrainingLog
 from dqmq_env.training.loop import Schedule, Trainer
+from dqmq_env.training.objective import Step
 
 _CANDIDATES_LOSSES = ("mean", "last")
 
@@ -157,7 +157,13 @@ class MetaMix:
         objective = MetaMixObjective(self, aim, live, problem.count)
         if aim.idle:
             return Selection(aim.space.assignment(aim.space.widest()), network)
-        schedule = Schedule(self.images, self.batch, self.learning_rate, seed=seed)
+        schedule = Schedule(
+            self.images,
+            self.batch,
+            self.learning_rate,
+            distillation=self.distillation,
+            seed=seed,
+        )
         Trainer(live, network, objective, schedule, name="metamix").run(progress_bar=progress_bar)
         for layer in network.layers:  # their steps were left behind by weights trained in float
             layer.calibrate_weights(MeanSquaredError())
@@ -183,7 +189,7 @@ class MetaMixObjective:
     """
 
     def __init__(self, settings: MetaMix, aim: Aim, problem: NetworkProblem, count: Count) -> None:
-        self.settings, self.aim, self._problem, self._count = settings, aim, problem, count
+        self.settings, self.aim, self._count = settings, aim, count
         self.group = 1
         self._decided = aim.decided(problem)
         self._widths = [option.activation for option in aim.space.options[0]]
@@ -216,26 +222,26 @@ class MetaMixObjective:
         """See :class:`~dqmq_env.training.objective.Objective`; alpha moves in its own turn."""
         return []
 
-    def loss(
-        self, network: QuantizedNetwork, x: Tensor, batch: Batch, step: int, progress: float
-    ) -> Tensor:
+    def loss(self, network: QuantizedNetwork, step: Step) -> Tensor:
         """See :class:`~dqmq_env.training.objective.Objective`: the first use of a batch."""
-        warm = progress < self.settings.warm_up
-        self._held = None if warm else (network, x, batch.labels)
+        x, labels = step.x, step.batch.labels
+        warm = step.progress < self.settings.warm_up
+        self._held = None if warm else (network, x, labels)
         if not warm:
-            self.temperature = self.settings.temperature(progress)
-        judge = self._judge(x, batch.labels)
+            self.temperature = self.settings.temperature(step.progress)
+        if self.settings.distillation:
+            self._count(Spent(images_evaluated=len(x)))
         *others, last = self._widths
         if self.settings.candidates_loss == "last":
             with torch.no_grad():  # for the statistics of batch norms
                 for width in others:
                     network(x, self._at(network, width))
             self._count(Spent(images_evaluated=len(others) * len(x), images_trained=len(x)))
-            loss = judge(network(x, self._at(network, last)))
+            loss = step.losses(network(x, self._at(network, last))).mean()
         else:
             logits = [network(x, self._at(network, width)) for width in self._widths]
             self._count(Spent(images_trained=len(logits) * len(x)))
-            loss = torch.stack([judge(own) for own in logits]).mean()
+            loss = torch.stack([step.losses(own) for own in logits]).mean()
         self._numbers["loss/candidates"] = loss.item()
         return loss
 
@@ -303,19 +309,3 @@ class MetaMixObjective:
             return LayerBits(FLOAT_BITS, width if decided else layers[index].options[0].activation)
 
         return choose
-
-    def _judge(self, x: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
-        """The loss of logits (N, classes) on images that are seen by the float network too."""
-        share = self.settings.distillation
-        if share == 0:
-            return lambda logits: F.cross_entropy(logits, labels)
-        with torch.no_grad():
-            target = F.log_softmax(self._problem.network(x), 1)
-        self._count(Spent(images_evaluated=len(x)))
-
-        def judge(logits: Tensor) -> Tensor:
-            own = F.log_softmax(logits, 1)
-            divergence = F.kl_div(own, target, reduction="batchmean", log_target=True)
-            return (1 - share) * F.nll_loss(own, labels) + share * divergence
-
-        return judge

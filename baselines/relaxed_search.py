@@ -87,7 +87,7 @@ def aim_of(problem: Problem, task: Task, exchange: float) -> Aim:
         return Aim(space, True, 0.0)
     if not isinstance(reward, WeightedReward):
         return Aim(space, False, 0.0)
-    rewarded = Budget(cost_by_name(reward.cost))
+    rewarded = Budget(cost_by_name(reward.cost, problem.costs))
     price = exchange * reward.weight / max(1 - reward.weight, _LEAST_SHARE)
     return Aim(Space(problem, replace(joint, budget=rewarded)), False, price)
 

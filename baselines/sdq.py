@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.descent import Descent
 from baselines.relaxed_search import Aim, Selection, aim_of, check_numbers
 from dqmq_env.problem.network_problem import NetworkProblem
-from dqmq_env.quality.batches import Batch
 from dqmq_env.quantization.choice import LayerChoice
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.randomness import torch_generator
@@ -21,6 +19,7 @@ from dqmq_env.search.rule import RuleAgent
 from dqmq_env.task.task import Task
 from dqmq_env.training.log import TrainingLog
 from dqmq_env.training.loop import Schedule, Trainer
+from dqmq_env.training.objective import Step
 
 _LEAST_PUSH = 1e-12
 
@@ -166,12 +165,10 @@ class SDQObjective:
         kept = np.array([row[max(place - 1, 0)] for row, place in rows])
         return torch.tensor(self.descent.savings() * kept, dtype=torch.float32)
 
-    def loss(
-        self, network: QuantizedNetwork, x: Tensor, batch: Batch, step: int, progress: float
-    ) -> Tensor:
+    def loss(self, network: QuantizedNetwork, step: Step) -> Tensor:
         """See :class:`~dqmq_env.training.objective.Objective`."""
         layers = network.layers
-        generator = torch_generator(self.seed, "candidates", step)
+        generator = torch_generator(self.seed, "candidates", step.number)
         drawn = self.descent.draw(self.settings.temperature, generator)
 
         def choose(index: int, activation: Tensor) -> LayerChoice:
@@ -180,8 +177,8 @@ class SDQObjective:
             number = self._decided[index]
             return self.descent.choice(number, drawn[number])
 
-        task = F.cross_entropy(network(x, choose), batch.labels)
-        self._pressure = self._pressure_at(progress)
+        task = step.losses(network(step.x, choose)).mean()
+        self._pressure = self._pressure_at(step.progress)
         self._loss = task.item()
         return task + self._pressure * (self.push() * self.descent.betas).sum()
 
@@ -199,7 +196,7 @@ class SDQObjective:
     def log(self, log: TrainingLog, step: int) -> dict[str, float]:
         """See :class:`~dqmq_env.training.objective.Objective`."""
         cost = self.aim.space.cost(self.descent.places)
-        log.scalars({"loss/cross_entropy": self._loss, "sdq/cost": cost}, step)
+        log.scalars({"loss/task": self._loss, "sdq/cost": cost}, step)
         return {"loss": self._loss, "cost": cost, "pressure": self._pressure}
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The hybrid agent, in the shape of a Stable-Baselines3 algorithm."""
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,30 +8,40 @@ import numpy as np
 import torch
 from gymnasium import Env
 from numpy.typing import NDArray
-from torch import Tensor
 
-from agents.hybrid.controller import Controller, Costing, candidates_of_choice
-from agents.hybrid.objective import HybridObjective, HybridSettings
-from agents.hybrid.policy import BitPolicy
+from agents.hybrid.costing import Costing, decided_layers
+from agents.hybrid.deployed import DynamicNetwork
+from agents.hybrid.objective import HybridObjective
+from agents.hybrid.policy import make_policy
+from agents.hybrid.settings import HybridSettings
+from agents.hybrid.settle import measure_batch_norms, meet_budget
+from agents.hybrid.view import Look
 from dqmq_env.costs import cost_by_name
 from dqmq_env.envs.single import BitWidthEnv
-from dqmq_env.errors import BudgetError, CheckpointError
-from dqmq_env.evaluation.deployed import Prediction
+from dqmq_env.errors import BudgetError, CheckpointError, SettingError
+from dqmq_env.evaluation.normalize import Normalize
+from dqmq_env.evaluation.statistics import channel_means
 from dqmq_env.problem.network_problem import NetworkProblem
-from dqmq_env.quality import describe
+from dqmq_env.quality.batches import MixedQualityBatches
+from dqmq_env.quantization.assignment import LayerBits
+from dqmq_env.quantization.grid import FLOAT_BITS
+from dqmq_env.quantization.surgery import eval_mode
 from dqmq_env.task.observation import ObservationLayout
 from dqmq_env.training.loop import Callback, Schedule, Trainer
 from dqmq_env.training.state import load_state, save_state
 
-SCHEMA = "dqmq-hybrid-agent/1"
+SCHEMA = "dqmq-hybrid-agent/2"
 
 
 class HybridAgent:
-    """Learns which bits each image needs, and the quantised weights, at the same time.
+    """Learns which bits the images need, and the quantised weights, at the same time.
+
+    What the bits follow is the granularity of the environment's problem: each ``image``, each
+    ``batch`` of images under one condition, or nothing (``static``).
 
     Args:
         env: an environment of the suite over a live network; its problem gives the network, the
-            images and the candidate bits.
+            images, the candidate bits and the granularity.
         settings: of the policy.
         schedule: of the training.
         folder: of resumable states and TensorBoard events; ``None`` keeps nothing.
@@ -45,6 +54,7 @@ class HybridAgent:
     Attributes:
         actions: the form of its actions, as :class:`~dqmq_env.search.protocol.Agent` has it.
         masked: whether it takes masks.
+        images_settled: images passed through the network after training, counting each time.
     """
 
     actions = "discrete"
@@ -58,25 +68,45 @@ class HybridAgent:
         folder: Path | None = None,
         device: str = "auto",
     ) -> None:
-        self.problem = _live_problem(env)
+        self.problem = problem = _live_problem(env)
         self.settings = settings = settings or HybridSettings()
         self.schedule = schedule = schedule or Schedule()
         self.folder = folder
         self.device = choose_device(device)
+        self.network = problem.trainable()
+        decided = decided_layers(self.network)
+        widths = self.network.layers[decided[0]].candidates
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(schedule.seed)
-            self.network = self.problem.trainable()
-            decided = candidates_of_choice(self.network)
-            widths = self.network.layers[decided[0]].candidates
-            self.policy = BitPolicy(len(decided), widths, settings.embedding)
+            self.policy = make_policy(
+                self.network.specs,
+                decided,
+                widths,
+                () if problem.granularity == "static" else settings.sees,
+                settings.distribution,
+                settings.embedding,
+                settings.budgets,
+            )
+        self._calibrate_view()
         self.costing = Costing(cost_by_name("bops"), self.network, self.policy)
-        self.policy.start_at(_location_for(settings.budget, self.costing, widths))
+        least = self.costing.uniform(len(widths))[0]
+        if settings.budgets[0] < least:
+            raise BudgetError(
+                f"budget: got {settings.budgets[0]}, the smallest reachable is {least:.4f} "
+                f"(lowest bits everywhere, controller included)"
+            )
+        starts = [self.costing.uniform_bits(knot, widths) for knot in self.policy.knots]
+        self.policy.anchors.copy_(torch.tensor(starts))
         self.policy.to(self.device)
         self._layout = ObservationLayout(widths)
-        objective = HybridObjective(self.policy, self.costing, settings, schedule.seed)
-        self._trainer = Trainer(
-            self.problem, self.network, objective, schedule, folder, self.device, "hybrid"
+        objective = HybridObjective(
+            self.policy, self.costing, settings, problem.granularity, schedule.seed
         )
+        self.trainer = Trainer(
+            problem, self.network, objective, schedule, folder, self.device, "hybrid"
+        )
+        self._settled = False
+        self.images_settled = 0
 
     def learn(self, callback: Callback | None = None, progress_bar: bool = False) -> "HybridAgent":
         """Train to the end of the schedule; goes on from the state in the folder.
@@ -85,7 +115,9 @@ class HybridAgent:
             callback: called with the number of finished steps; ``False`` ends training.
             progress_bar: show steps, rate and time left.
         """
-        self._trainer.run(callback, progress_bar)
+        self.trainer.run(callback, progress_bar)
+        if self.trainer.step == self.schedule.steps and not self._settled:
+            self._settle()
         return self
 
     def predict(
@@ -97,29 +129,42 @@ class HybridAgent:
     ) -> tuple[NDArray[np.int64], None]:
         """Indices of candidate bits for observations of shape (features,) or (N, features)."""
         rows = torch.as_tensor(np.atleast_2d(observation), device=self.device)
-        decisions = len(self.policy.base)
+        decisions = self.policy.decisions
         progress = rows[:, self._layout.place("progress.index")]
         numbers = (progress * decisions).round().long().clamp(max=decisions - 1)
+        budget = torch.full((len(rows),), self.settings.budget, device=self.device)
         actions = torch.zeros(len(rows), dtype=torch.int64)
+        generator = None if deterministic else torch.default_generator
         for number in numbers.unique().tolist():
             chosen = numbers == number
-            part = rows[chosen]
+            look = Look(
+                rows[chosen][:, self._layout.part("quality")],
+                rows[chosen][:, self._layout.part("activation")],
+            )
+            temperature = self.settings.last_temperature
             with torch.no_grad():
-                probabilities = self.policy.probabilities(
-                    number,
-                    part[:, self._layout.part("quality")],
-                    part[:, self._layout.part("activation")],
-                    self.settings.last_temperature,
-                ).cpu()
-            best = probabilities.argmax(1)
-            drawn = best if deterministic else torch.multinomial(probabilities, 1)[:, 0]
-            actions[chosen.cpu()] = drawn
+                drawn, _ = self.policy.draw(
+                    number, look, budget[chosen], None, temperature, generator
+                )
+            actions[chosen.cpu()] = drawn.sample.cpu()
         array = actions.numpy()
         return (array[0] if observation.ndim == 1 else array), None
 
-    def deployed(self) -> "DynamicNetwork":
-        """The trained network with its policy, for images as they come."""
-        return DynamicNetwork(self)
+    def deployed(self, budget: float | None = None) -> DynamicNetwork:
+        """The trained network with its policy, for images as they come.
+
+        Args:
+            budget: one of those that were learned; the highest when left out.
+
+        Raises:
+            SettingError: it is outside what was learned.
+        """
+        low, high = self.settings.budgets
+        if budget is not None and not low <= budget <= high:
+            raise SettingError(f"budget: got {budget}, allowed is {low} to {high}")
+        dynamic = self._dynamic(high if budget is None else budget)
+        dynamic.network = self.network.folded()
+        return dynamic
 
     def save(self, path: Path) -> None:
         """Write weights, step sizes and policy, whole or not at all."""
@@ -153,32 +198,51 @@ class HybridAgent:
         agent.network.eval()
         return agent
 
-
-class DynamicNetwork:
-    """A quantised network whose bits follow each image.
-
-    Args:
-        agent: trained.
-    """
-
-    def __init__(self, agent: HybridAgent) -> None:
-        self._agent = agent
-        self._network = agent.network.folded()
+    def _dynamic(self, budget: float) -> DynamicNetwork:
+        data = self.problem.data
+        return DynamicNetwork(
+            self.network,
+            self.policy,
+            self.costing,
+            self.settings,
+            self.problem.granularity,
+            Normalize(data.mean, data.std).to(self.device),
+            budget,
+        )
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Prediction:
-        """Classify uint8 images of shape (N, C, H, W), each at bits of its own."""
-        agent = self._agent
-        images = images.to(agent.device)
-        controller = Controller(
-            agent.policy,
-            self._network,
-            agent.costing,
-            describe(images),
-            agent.settings.last_temperature,
+    def _calibrate_view(self) -> None:
+        """Let the policy know how the channel means of each layer are spread, in float."""
+        view, layers = self.policy.view, self.network.layers
+        if "channels" not in view.sees:
+            return
+        numbers = {index: n for n, index in enumerate(decided_layers(self.network))}
+
+        def choose(index: int, activation: torch.Tensor) -> LayerBits:
+            if index in numbers:
+                reach = layers[index].activation_range
+                view.calibrate(numbers[index], channel_means(activation, reach, len(activation)))
+            return LayerBits(FLOAT_BITS, FLOAT_BITS)
+
+        with eval_mode(self.network):
+            self.network(self.problem.normalize(self.problem.calibration), choose)
+
+    def _settle(self) -> None:
+        """Make the network and the budget right for decisions without draws."""
+        size, count = self.schedule.batch, self.settings.settle_images
+        batches = MixedQualityBatches(
+            self.problem.data.train,
+            self.problem.mixture,
+            size,
+            self.schedule.seed,
+            group=size if self.problem.granularity == "batch" else 1,
         )
-        logits = self._network(agent.problem.normalize(images.cpu()).to(agent.device), controller)
-        return Prediction(logits.cpu(), controller.cost(), controller.bits)
+        images = [batches.at(step).images.to(self.device) for step in range(count // size)]
+        if images:
+            dynamic = self._dynamic(self.settings.budget)
+            self.images_settled = measure_batch_norms(dynamic, images)
+            self.images_settled += meet_budget(dynamic, images)
+        self._settled = True
 
 
 def choose_device(name: str) -> torch.device:
@@ -193,17 +257,3 @@ def _live_problem(env: Env[Any, Any]) -> NetworkProblem:
     if not isinstance(inner, BitWidthEnv) or not isinstance(inner.problem, NetworkProblem):
         raise TypeError(f"env: got {inner!r}, allowed is an environment over a live network")
     return inner.problem
-
-
-def _location_for(budget: float, costing: Costing, widths: tuple[int, ...]) -> float:
-    """The uniform, fractional number of bits whose cost is the budget."""
-    choices = [table for table in costing.tables if len(table) > 1]
-    costs = [costing.pinned + sum(float(table[k]) for table in choices) for k in range(len(widths))]
-    if budget < costs[0]:
-        raise BudgetError(
-            f"budget: got {budget}, the smallest reachable is {costs[0]:.4f} "
-            f"(lowest bits everywhere, controller included)"
-        )
-    location = float(np.interp(math.sqrt(budget), np.sqrt(costs), widths))
-    low, high = widths[0] - 0.4, widths[-1] + 0.4
-    return min(max(location, low), high)

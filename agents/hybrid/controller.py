@@ -1,62 +1,30 @@
 """The policy at work inside a forward pass: it looks, it chooses, it keeps account."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from agents.hybrid.costing import Costing
+from agents.hybrid.gradient import Gradient
+from agents.hybrid.heads import Drawn
 from agents.hybrid.policy import BitPolicy
-from dqmq_env.costs import Cost, layer_table, reference
-from dqmq_env.evaluation.statistic_table import statistics_bops
-from dqmq_env.evaluation.statistics import activation_statistics
-from dqmq_env.quality import descriptor_operations
 from dqmq_env.quantization.choice import LayerChoice, RelaxedBits
 from dqmq_env.quantization.network import QuantizedNetwork
-from dqmq_env.quantization.spec import LayerSpec
-
-_PIXEL_BITS = 8
+from dqmq_env.task.budget import ROUNDING
 
 
-class Costing:
-    """The expected cost of decisions, as fractions of the network's cost at 8 bits.
+@dataclass(frozen=True)
+class Sampling:
+    """How decisions are drawn in training.
 
-    Args:
-        cost: what is counted.
-        network: gives layers and candidates.
-        policy: its own cost is added for each image.
+    Attributes:
+        gradient: of the choice.
+        generator: of the draws, on the CPU.
     """
 
-    def __init__(self, cost: Cost, network: QuantizedNetwork, policy: BitPolicy) -> None:
-        specs, options = network.specs, network.options
-        self.tables = [
-            torch.tensor(row, dtype=torch.float32) for row in layer_table(cost, specs, options)
-        ]
-        self.controller = 0.0
-        if cost.name == "bops":
-            own = controller_bops(specs, candidates_of_choice(network), policy)
-            self.controller = own / reference(cost, specs)
-
-    @property
-    def pinned(self) -> float:
-        """The part that no decision changes: layers without a choice, and the controller."""
-        return self.controller + sum(float(row[0]) for row in self.tables if len(row) == 1)
-
-
-def candidates_of_choice(network: QuantizedNetwork) -> list[int]:
-    """Indices of the layers that leave a choice, in forward order."""
-    return [layer.index for layer in network.layers if len(layer.candidates) > 1]
-
-
-def controller_bops(specs: Sequence[LayerSpec], decided: Sequence[int], policy: BitPolicy) -> int:
-    """Bit operations that deciding costs for one image.
-
-    The descriptor works on 8-bit pixels (8 x 8 for each operation), the statistics on 8-bit
-    activations, the policy network in float (32 x 32 for each multiply-accumulate).
-    """
-    channels, height, width = specs[0].input_shape
-    looking = descriptor_operations(height, width, channels) * _PIXEL_BITS * _PIXEL_BITS
-    statistics = sum(statistics_bops(specs[index].input_shape) for index in decided)
-    return looking + statistics + policy.bops()
+    gradient: Gradient
+    generator: torch.Generator
 
 
 class Controller:
@@ -69,8 +37,16 @@ class Controller:
         network: the network that is passed through.
         costing: keeps account.
         quality: descriptor of each group, shape (G, 6).
+        budget: of each group, as a fraction of the cost at 8 bits, shape (G,).
         temperature: of the policy.
-        generator: samples candidates; without it the most probable one is taken.
+        sampling: without it the most probable width is taken.
+        limit: bound on the cost of each group, shape (G,), kept by leaving out widths that would
+            make it unreachable; where it is out of reach from the start, the lowest are taken.
+
+    Attributes:
+        expected_cost: of each group, shape (G,).
+        bits: taken, of each layer, shape (G, layers).
+        log_probability: of all that was drawn, of each group, where the gradient asks for it.
     """
 
     def __init__(
@@ -79,44 +55,66 @@ class Controller:
         network: QuantizedNetwork,
         costing: Costing,
         quality: Tensor,
+        budget: Tensor,
         temperature: float,
-        generator: torch.Generator | None = None,
+        sampling: Sampling | None = None,
+        limit: Tensor | None = None,
     ) -> None:
-        self._policy, self._costing, self._quality = policy, costing, quality
-        self._temperature, self._generator = temperature, generator
+        self._policy, self._costing = policy, costing
+        self._quality, self._budget, self._temperature = quality, budget, temperature
+        self._sampling, self._limit = sampling, limit
         self._layers = network.layers
-        self._decisions = {index: n for n, index in enumerate(candidates_of_choice(network))}
-        self.expected_cost = quality.new_full((len(quality),), costing.pinned)
+        self._memory: Tensor | None = None
+        self._decision = 0
+        self._spent = quality.new_full((len(quality),), costing.pinned)
+        self.expected_cost = self._spent
         self.bits = torch.zeros(len(quality), len(self._layers), dtype=torch.int64)
+        self.log_probability: Tensor | None = None
 
     def __call__(self, index: int, activation: Tensor) -> LayerChoice:
         """Bits of a layer for each group; see :data:`~dqmq_env.quantization.choice.Chooser`."""
         layer = self._layers[index]
-        if index not in self._decisions:
-            (option,) = layer.options
-            self.bits[:, index] = option.weight
-            return option
-        groups = len(self._quality)
-        seen = activation_statistics(activation, layer.activation_range, groups)
-        probabilities = self._policy.probabilities(
-            self._decisions[index], self._quality, seen, self._temperature
+        if len(layer.options) == 1:
+            self.bits[:, index] = layer.options[0].weight
+            return layer.options[0]
+        cost = self._costing.tables[index].to(self._quality)
+        look = self._policy.view.look(self._quality, activation, layer.activation_range)
+        drawn, self._memory = self._policy.draw(
+            self._decision,
+            look,
+            self._budget,
+            self._memory,
+            self._temperature,
+            None if self._sampling is None else self._sampling.generator,
+            self._allowed(cost),
         )
-        cost = self._costing.tables[index].to(probabilities)
-        self.expected_cost = self.expected_cost + probabilities @ cost
-        sample = self._sample(probabilities.detach().cpu())
-        self.bits[:, index] = torch.tensor(layer.candidates)[sample]
-        return RelaxedBits(probabilities, sample.to(probabilities.device))
+        self._decision += 1
+        self.expected_cost = self.expected_cost + drawn.probabilities @ cost
+        self._spent = self._spent + cost[drawn.sample]
+        self.bits[:, index] = torch.tensor(layer.candidates)[drawn.sample.cpu()]
+        return self._given(drawn)
+
+    def _given(self, drawn: Drawn) -> RelaxedBits:
+        """What the layer computes with."""
+        if self._sampling is None:
+            return RelaxedBits(drawn.relaxed, drawn.sample)
+        gradient = self._sampling.gradient
+        own = gradient.log_probability(drawn)
+        if own is not None:
+            before = self.log_probability
+            self.log_probability = own if before is None else before + own
+        return gradient.bits(drawn, self._sampling.generator)
+
+    def _allowed(self, cost: Tensor) -> Tensor | None:
+        """Widths that leave the limit within reach, shape (G, K); the lowest always does."""
+        if self._limit is None:
+            return None
+        rest = self._costing.lowest_after[self._decision]
+        room = self._limit - self._spent - rest
+        allowed = cost <= room[:, None] + ROUNDING
+        allowed[:, 0] = True
+        return allowed
 
     def cost(self) -> Tensor:
-        """What the chosen bits cost, controller included, shape (G,)."""
-        total = torch.full((len(self.bits),), self._costing.controller)
-        for index, layer in enumerate(self._layers):
-            bits = self.bits[:, index].contiguous()
-            positions = torch.searchsorted(torch.tensor(layer.candidates), bits)
-            total += self._costing.tables[index][positions]
-        return total
-
-    def _sample(self, probabilities: Tensor) -> Tensor:
-        if self._generator is None:
-            return probabilities.argmax(1)
-        return torch.multinomial(probabilities, 1, generator=self._generator)[:, 0]
+        """What the bits that were taken cost, controller included, shape (G,)."""
+        return self._spent.cpu()

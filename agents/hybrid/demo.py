@@ -17,7 +17,7 @@ from typing import Any
 
 import tyro
 
-from agents.hybrid.objective import HybridSettings
+from agents.hybrid.settings import HybridSettings
 from agents.hybrid.table import print_table
 from dqmq_env.evaluation.report import Evaluation
 from dqmq_env.program import one_line_errors
@@ -112,7 +112,7 @@ def run_job(job: Job, ticks: "Queue[int]") -> Path:
         ticks.put(job.units)
         return path
     torch.set_num_threads(1)
-    env: Any = gym.make("DQMQ-ResNet-v0")
+    env: Any = gym.make("DQMQ-ResNet-v0", granularity="image")
     problem = env.unwrapped.problem
     seen = 0
 

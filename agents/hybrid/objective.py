@@ -1,74 +1,54 @@
 """The hybrid target: task loss and quantisation cost, through the network into everything."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from agents.hybrid.controller import Controller, Costing
+from agents.hybrid.controller import Controller, Sampling
+from agents.hybrid.costing import Costing
+from agents.hybrid.gradient import GRADIENTS
+from agents.hybrid.multiplier import Multiplier
 from agents.hybrid.policy import BitPolicy
+from agents.hybrid.settings import HybridSettings
 from dqmq_env.quality import describe
-from dqmq_env.quality.batches import Batch
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.randomness import torch_generator
 from dqmq_env.training.log import TrainingLog
-
-
-@dataclass(frozen=True)
-class HybridSettings:
-    """Settings of the policy's side of the training.
-
-    Attributes:
-        budget: average cost over the mixture, controller included, as a fraction of the cost at 8
-            bits.
-        policy_rate: peak learning rate of AdamW for the policy.
-        multiplier_rate: step of the multiplier for each unit of relative excess.
-        penalty: weight of the squared relative excess.
-        first_temperature: of the distribution over bits at the start.
-        last_temperature: at the end; between the two it falls exponentially.
-        group: consecutive images of a batch that share their bits; 1 decides for each image.
-        embedding: size of the policy's shared embedding.
-    """
-
-    budget: float = 0.14
-    policy_rate: float = 0.03
-    multiplier_rate: float = 0.02
-    penalty: float = 2.0
-    first_temperature: float = 1.0
-    last_temperature: float = 0.1
-    group: int = 1
-    embedding: int = 8
-
-    def temperature(self, progress: float) -> float:
-        """Temperature when a share ``progress`` of the run lies behind."""
-        ratio = self.last_temperature / self.first_temperature
-        return float(self.first_temperature * ratio**progress)
+from dqmq_env.training.objective import Step
 
 
 class HybridObjective:
-    """Minimises cross-entropy under a bound on the expected cost.
+    """Minimises the loss of the task under a bound on the expected cost.
 
-    With E the relative excess of the expected cost over the budget, averaged over the batch, the
-    loss is ``cross_entropy + multiplier * E + penalty / 2 * E**2`` (an augmented Lagrangian), and
-    after each step the multiplier becomes ``max(0, multiplier + multiplier_rate * E)``. Candidates
-    are sampled for each group of images; gradients reach the policy straight through the sample.
+    Candidates are sampled for each group of images; gradients reach the policy as the settings say,
+    through the sample or the mean over candidates, and through what later layers see. The bound
+    is held by a :class:`~agents.hybrid.multiplier.Multiplier`. Where many budgets are learned, each
+    group has its own, drawn evenly on a logarithmic scale.
 
     Args:
         policy: learned.
         costing: of the network's layers.
-        settings: see :class:`HybridSettings`.
+        settings: see :class:`~agents.hybrid.settings.HybridSettings`.
+        granularity: of the problem.
         seed: of sampling.
     """
 
     def __init__(
-        self, policy: BitPolicy, costing: Costing, settings: HybridSettings, seed: int
+        self,
+        policy: BitPolicy,
+        costing: Costing,
+        settings: HybridSettings,
+        granularity: str,
+        seed: int,
     ) -> None:
         self.policy, self.costing, self.settings, self.seed = policy, costing, settings, seed
-        self.group = settings.group
-        self.multiplier = 0.0
-        self._excess = 0.0
+        self.size = 1 if granularity == "image" else settings.group
+        self.group = self.size if granularity == "batch" else 1
+        self.multiplier = Multiplier(len(policy.knots), settings.multiplier_rate, settings.penalty)
+        self._granularity = granularity
+        self._gradient = GRADIENTS[settings.gradient]
         self._numbers: dict[str, float] = {}
         self._bits = torch.zeros(0)
         self._corruptions: list[str] = []
@@ -76,46 +56,49 @@ class HybridObjective:
     @property
     def identity(self) -> dict[str, Any]:
         """See :class:`~dqmq_env.training.objective.Objective`."""
-        return asdict(self.settings)
+        sees = list(self.settings.sees)
+        return {**asdict(self.settings), "sees": sees, "granularity": self._granularity}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See :class:`~dqmq_env.training.objective.Objective`."""
         parameters = list(self.policy.parameters())
         return [{"params": parameters, "lr": self.settings.policy_rate, "weight_decay": 0.0}]
 
-    def loss(
-        self, network: QuantizedNetwork, x: Tensor, batch: Batch, step: int, progress: float
-    ) -> Tensor:
+    def loss(self, network: QuantizedNetwork, step: Step) -> Tensor:
         """See :class:`~dqmq_env.training.objective.Objective`."""
-        size = self.settings.group
-        quality = describe(batch.images).unflatten(0, (-1, size)).mean(1)
-        temperature = self.settings.temperature(progress)
+        generator = torch_generator(self.seed, "bits", step.number)
+        quality = describe(step.batch.images).unflatten(0, (-1, self.size)).mean(1)
+        budget = self._budgets(len(quality), generator).to(quality)
+        temperature = self.settings.temperature(step.progress)
         controller = Controller(
             self.policy,
             network,
             self.costing,
             quality,
+            budget,
             temperature,
-            torch_generator(self.seed, "bits", step),
+            Sampling(self._gradient, generator),
+            budget if self.settings.hold == "image" else None,
         )
-        task = F.cross_entropy(network(x, controller), batch.labels)
-        cost = controller.expected_cost.mean()
-        excess = cost / self.settings.budget - 1
-        self._excess = excess.item()
+        losses = step.losses(network(step.x, controller))
+        task = losses.mean()
+        held = self.multiplier.term(controller.expected_cost, budget, self.policy.shares(budget))
         self._bits = controller.bits
-        self._corruptions = [condition.corruption for condition in batch.conditions[::size]]
+        self._corruptions = [own.corruption for own in step.batch.conditions[:: self.size]]
         self._numbers = {
-            "loss/cross_entropy": task.item(),
-            "policy/expected_cost": cost.item(),
-            "policy/multiplier": self.multiplier,
+            "loss/task": task.item(),
+            "policy/expected_cost": controller.expected_cost.mean().item(),
+            "policy/excess": (controller.expected_cost / budget).mean().item() - 1,
+            "policy/multiplier": float(self.multiplier.values.mean()),
             "policy/temperature": temperature,
         }
-        return task + self.multiplier * excess + self.settings.penalty / 2 * excess**2
+        if controller.log_probability is not None:
+            task = task + score_term(losses, controller.log_probability)
+        return task + held
 
     def after_step(self) -> None:
         """See :class:`~dqmq_env.training.objective.Objective`."""
-        raised = self.multiplier + self.settings.multiplier_rate * self._excess
-        self.multiplier = max(0.0, raised)
+        self.multiplier.update()
 
     def log(self, log: TrainingLog, step: int) -> dict[str, float]:
         """See :class:`~dqmq_env.training.objective.Objective`."""
@@ -130,16 +113,41 @@ class HybridObjective:
             log.scalars({f"bits_by_layer/{index:02d}": mean}, step)
         log.heat_map("bits/layers_by_corruption", torch.stack(columns, 1) / 8, step)
         return {
-            "loss": self._numbers["loss/cross_entropy"],
+            "loss": self._numbers["loss/task"],
             "cost": self._numbers["policy/expected_cost"],
-            "multiplier": self.multiplier,
+            "multiplier": self._numbers["policy/multiplier"],
         }
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`~dqmq_env.training.objective.Objective`."""
-        return {"policy": self.policy.state_dict(), "multiplier": self.multiplier}
+        return {"policy": self.policy.state_dict(), "multiplier": self.multiplier.values}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`~dqmq_env.training.objective.Objective`."""
         self.policy.load_state_dict(state["policy"])
-        self.multiplier = float(state["multiplier"])
+        self.multiplier.values = state["multiplier"].clone()
+
+    def _budgets(self, groups: int, generator: torch.Generator) -> Tensor:
+        """A budget for each group, one in each of as many equal parts of the range."""
+        low, high = self.settings.budgets
+        if low == high:
+            return torch.full((groups,), high)
+        parts = torch.randperm(groups, generator=generator)
+        share = (parts + torch.rand(groups, generator=generator)) / groups
+        return low * torch.pow(high / low, share)
+
+
+def score_term(losses: Tensor, log_probability: Tensor) -> Tensor:
+    """A term whose gradient is the score function's estimate, and whose value says nothing.
+
+    The baseline of a group is the mean loss of the others; with a single group there is none.
+
+    Args:
+        losses: of each image, shape (N,).
+        log_probability: of what was drawn for each group, shape (G,).
+    """
+    own = losses.detach().unflatten(0, (len(log_probability), -1)).mean(1)
+    count = len(own)
+    baseline = (own.sum() - own) / (count - 1) if count > 1 else torch.zeros_like(own)
+    term: Tensor = ((own - baseline) * log_probability).mean()
+    return term

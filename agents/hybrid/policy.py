@@ -4,85 +4,126 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agents.hybrid.distribution import discretized_logistic
-from dqmq_env.evaluation.statistic_table import ACTIVATION_STATISTICS
-from dqmq_env.quality import DESCRIPTOR_NAMES
+from agents.hybrid.heads import HEADS, Drawn
+from agents.hybrid.view import Look, View
+from dqmq_env.quantization.spec import LayerSpec
 
-FEATURES = len(DESCRIPTOR_NAMES) + len(ACTIVATION_STATISTICS)
-
-_FLOAT_BOPS = 32 * 32
+_MAC_BOPS = 8 * 8
 
 
 class BitPolicy(nn.Module):
-    """One location and one scale for each decision, moved by what is seen of the images.
+    """A view shared by all decisions, and a distribution for each, moved by what is seen.
 
-    An encoder shared by all decisions turns the quality descriptor and the statistics of the
-    activation at hand into ``embedding`` numbers, the embedding e; each decision l has a base, a
-    gain for each of these numbers, and a scale::
-
-        e = tanh(W [quality, activation] + b)
-        location_l = low + (high - low) * sigmoid(base_l + gain_l . e)
+    It starts at the uniform bits that spend the budget, whatever the images.
 
     Args:
+        view: what it sees.
+        distribution: a name of :data:`~agents.hybrid.heads.HEADS`.
+        widths: K candidate bits, ascending.
         decisions: D, number of decisions.
-        widths: candidate bits, ascending.
-        embedding: size of the shared embedding.
+        budgets: lowest and highest budget that it is for.
     """
 
-    def __init__(self, decisions: int, widths: Sequence[int], embedding: int = 8) -> None:
+    anchors: Tensor
+    shift: Tensor
+
+    def __init__(
+        self,
+        view: View,
+        distribution: str,
+        widths: Sequence[int],
+        decisions: int,
+        budgets: tuple[float, float],
+    ) -> None:
         super().__init__()
+        self.view = view
         self.widths = tuple(widths)
-        self.encoder = nn.Linear(FEATURES, embedding)
-        self.base = nn.Parameter(torch.zeros(decisions))
-        self.gain = nn.Parameter(torch.randn(decisions, embedding) * 0.1)
-        self.log_scale = nn.Parameter(torch.zeros(decisions))
+        self.decisions = decisions
+        self.budgets = budgets
+        self.head = HEADS[distribution](decisions, widths, view.size)
+        self.register_buffer("anchors", torch.zeros(len(self.knots)))
+        self.register_buffer("shift", torch.zeros(len(self.knots)))
 
     @property
-    def bounds(self) -> tuple[float, float]:
-        """Lowest and highest location: half a bit beyond the outermost widths."""
-        return self.widths[0] - 0.5, self.widths[-1] + 0.5
+    def knots(self) -> tuple[float, ...]:
+        """Budgets, ascending, between which all that depends on the budget is interpolated."""
+        low, high = self.budgets
+        if low == high:
+            return (high,)
+        return tuple(low * (high / low) ** (k / (_KNOTS - 1)) for k in range(_KNOTS))
 
-    @torch.no_grad()
-    def start_at(self, location: float) -> None:
-        """Set the base of every decision so that its location is about ``location`` bits."""
-        low, high = self.bounds
-        share = (location - low) / (high - low)
-        self.base.fill_(math.log(share / (1 - share)))
+    def place(self, budget: Tensor) -> Tensor:
+        """Where budgets (G,) lie on a logarithmic scale: -1 for the lowest learned to 1, (G,)."""
+        low, high = self.budgets
+        if low == high:
+            return torch.zeros_like(budget)
+        share = (budget / low).log() / math.log(high / low)
+        return (2 * share - 1).clamp(-1, 1)
 
-    def location(self, decision: int, quality: Tensor, activation: Tensor) -> Tensor:
-        """The location in bits of each group, shape (G,).
+    def shares(self, budget: Tensor) -> Tensor:
+        """How near budgets (G,) are to each knot, rows summing to one, shape (G, knots)."""
+        count = len(self.knots)
+        position = (self.place(budget) + 1) / 2 * (count - 1)
+        numbers = torch.arange(count, device=budget.device)
+        return (1 - (position[:, None] - numbers).abs()).clamp_min(0)
+
+    def draw(
+        self,
+        decision: int,
+        look: Look,
+        budget: Tensor,
+        memory: Tensor | None,
+        temperature: float,
+        generator: torch.Generator | None = None,
+        allowed: Tensor | None = None,
+    ) -> tuple[Drawn, Tensor | None]:
+        """A decision for each group, and what is to be remembered.
 
         Args:
             decision: its number, from 0.
-            quality: quality descriptors in [0, 1], shape (G, 6).
-            activation: activation statistics in [0, 1], shape (G, 4).
+            look: what is looked at.
+            budget: of each group, as a fraction of the cost at 8 bits, shape (G,).
+            memory: what was remembered; ``None`` at the first decision.
+            temperature: of the distribution.
+            generator: draws; without it the most probable width is taken.
+            allowed: widths that a group may take, bool, shape (G, K); all when left out.
         """
-        # features lie in [0, 1]; centred and doubled they fill the encoder's range
-        features = 2 * torch.cat([quality, activation], 1) - 1
-        seen = torch.tanh(self.encoder(features))
-        low, high = self.bounds
-        raw = self.base[decision] + seen @ self.gain[decision]
-        return low + (high - low) * torch.sigmoid(raw)
-
-    def probabilities(
-        self, decision: int, quality: Tensor, activation: Tensor, temperature: float
-    ) -> Tensor:
-        """Probabilities of the widths for each group, shape (G, K).
-
-        Args:
-            decision: its number, from 0.
-            quality: shape (G, 6).
-            activation: shape (G, 4).
-            temperature: factor on the scale; towards zero the distribution becomes one-hot.
-        """
-        location = self.location(decision, quality, activation)
-        scale = F.softplus(self.log_scale[decision]) * temperature
-        return discretized_logistic(location, scale, self.widths)
+        seen, memory = self.view.embed(decision, look, self.place(budget), memory)
+        start = self.shares(budget) @ (self.anchors + self.shift)
+        drawn = self.head.draw(decision, seen, start, temperature, generator, allowed)
+        return drawn, memory
 
     def bops(self) -> int:
-        """Bit operations for the decisions about one image, as float multiply-accumulates."""
-        decisions, embedding = self.gain.shape
-        return decisions * (FEATURES * embedding + embedding) * _FLOAT_BOPS
+        """Bit operations for all decisions about one image, as 8-bit multiply-accumulates."""
+        numbers = 1 if hasattr(self.head, "location") else len(self.widths)
+        return self.view.bops() + self.decisions * self.view.size * numbers * _MAC_BOPS
+
+
+_KNOTS = 8
+
+
+def make_policy(
+    specs: Sequence[LayerSpec],
+    decided: Sequence[int],
+    widths: Sequence[int],
+    sees: Sequence[str],
+    distribution: str,
+    embedding: int,
+    budgets: tuple[float, float],
+) -> BitPolicy:
+    """A policy with fresh weights, for the decided layers of a network.
+
+    Args:
+        specs: all layers of the network.
+        decided: indices of those that leave a choice, in forward order.
+        widths: candidate bits, ascending.
+        sees: which of :data:`~agents.hybrid.view.SOURCES`.
+        distribution: a name of :data:`~agents.hybrid.heads.HEADS`.
+        embedding: size of the view's embedding.
+        budgets: lowest and highest budget.
+    """
+    own = [specs[index] for index in decided]
+    view = View(specs[0].input_shape, own, sees, embedding, budgets[0] != budgets[1])
+    return BitPolicy(view, distribution, widths, len(decided), budgets)

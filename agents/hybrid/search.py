@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agents.hybrid.agent import HybridAgent
-from agents.hybrid.objective import HybridSettings
+from agents.hybrid.settings import HybridSettings
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import SettingError
 from dqmq_env.search.live import live_network
@@ -18,8 +18,8 @@ class HybridSearch:
     """Learns bits and weights together under the task's budget; evaluates nothing.
 
     The agent keeps the average BOPs to the budget, its own included; where a single episode asks
-    for more, the environment lowers it. The rule that is read off it has the bits that it gives to
-    whole batches, while :meth:`~agents.hybrid.agent.HybridAgent.deployed` gives each image its own.
+    for more, the environment lowers it. What the bits follow is the granularity of the problem; the
+    rule that is read off the agent has what it does most often under each condition.
 
     Attributes:
         images: to train on.
@@ -58,5 +58,6 @@ class HybridSearch:
         settings = HybridSettings(budget=task.budget.fraction, **self.settings)
         agent = HybridAgent(BitWidthEnv(live, task), settings, schedule, device="cpu")
         agent.learn()
-        problem.count(Spent(images_trained=schedule.steps * self.batch))
+        trained = schedule.steps * self.batch
+        problem.count(Spent(images_evaluated=agent.images_settled, images_trained=trained))
         return agent

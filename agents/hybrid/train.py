@@ -5,15 +5,27 @@ the policy that gives each layer its bits are trained together on images of mixe
 bound on the average BOPs. A run that was killed goes on where its last saved step ended when the
 same command is given again, and ends with the same numbers.
 
+What the bits follow is --granularity: each image, each batch of images of one condition, or nothing
+(static: the ablation that shows what following the quality is worth). What the policy sees of the
+images is --sees; each of its eyes has a price in BOPs, which the budget counts. --distribution and
+--gradient say how bits are drawn and how the policy learns from it, --distillation how much the
+float network teaches. With --lowest-budget one run learns the bits for every budget from there to
+--budget. After training, the statistics of batch norms are measured anew and the budget is met from
+below, on training images, with the decisions as they will be: without draws (--settle-images).
+
 Examples:
   dqmq train                                 # ResNet-20, 14% of the 8-bit BOPs, embedded images
   dqmq train --budget 0.1 --run runs/tight
+  dqmq train --granularity static --run runs/static
+  dqmq train --sees quality channels --bits 2 3 4 --budget 0.12 --run runs/eyes
+  dqmq train --lowest-budget 0.08 --budget 0.3 --run runs/many    # one run, many budgets
   dqmq train --data FOLDER --images 580000    # ten passes over the full Fashion-MNIST
   tensorboard --logdir runs                  # losses, multiplier, bits per layer and condition
 """
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import gymnasium as gym
 import torch
@@ -21,7 +33,7 @@ import tyro
 
 import dqmq_env  # noqa: F401 - registers the environments
 from agents.hybrid.agent import HybridAgent
-from agents.hybrid.objective import HybridSettings
+from agents.hybrid.settings import HybridSettings
 from agents.hybrid.table import print_table
 from dqmq_env.evaluation.report import evaluate
 from dqmq_env.program import one_line_errors
@@ -40,6 +52,7 @@ class TrainArguments:
         checkpoint: name of the shipped float checkpoint to start from.
         data: folder of the full Fashion-MNIST files; the embedded subset when left out.
         bits: candidate bits of all layers but the first and the last, which keep 8.
+        granularity: what bits follow: image, batch, or static for nothing.
         hybrid: the policy's side.
         schedule: how long and how fast.
         run: folder of the run: settings, resumable state, TensorBoard events, agent, evaluation.
@@ -52,6 +65,7 @@ class TrainArguments:
     checkpoint: str = "resnet20-fashion-mnist"
     data: str | None = None
     bits: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
+    granularity: Literal["image", "batch", "static"] = "image"
     hybrid: HybridSettings = field(default_factory=HybridSettings)
     schedule: Schedule = field(default_factory=Schedule)
     run: Path = Path("runs/hybrid")
@@ -69,6 +83,7 @@ def train(arguments: TrainArguments) -> None:
         checkpoint=arguments.checkpoint,
         data=arguments.data,
         bits=arguments.bits,
+        granularity=arguments.granularity,
     )
     agent = HybridAgent(
         env, arguments.hybrid, arguments.schedule, arguments.run, device=arguments.device
@@ -80,16 +95,26 @@ def train(arguments: TrainArguments) -> None:
     agent.learn(progress_bar=True)
     agent.save(arguments.run / "agent.dqmq")
     layers = [spec.name for spec in agent.problem.layers]
-    network = agent.deployed()
     images = ConditionedImages(
         agent.problem.data.test.take(arguments.test_images), agent.problem.seed
     )
-    result = evaluate("hybrid", layers, network, images, DEFAULT_CONDITIONS)
-    result.save(arguments.run / "evaluation.json")
-    print_table([result])
+    results = [
+        evaluate(f"at-{budget:.3f}", layers, agent.deployed(budget), images, DEFAULT_CONDITIONS)
+        for budget in evaluated_budgets(arguments.hybrid)
+    ]
+    for result in results:
+        name = "evaluation" if len(results) == 1 else f"evaluation-{result.name}"
+        result.save(arguments.run / f"{name}.json")
+    print_table(results)
     print(f"\nagent       {arguments.run / 'agent.dqmq'}")
-    print(f"evaluation  {arguments.run / 'evaluation.json'}")
+    print(f"evaluation  {arguments.run}/evaluation*.json")
     print(f"curves      tensorboard --logdir {arguments.run}")
+
+
+def evaluated_budgets(settings: HybridSettings) -> list[float]:
+    """The budget; of a range, four that divide it evenly on a logarithmic scale."""
+    low, high = settings.budgets
+    return [high] if low == high else [low * (high / low) ** (k / 3) for k in range(4)]
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,17 +3,16 @@
 from dataclasses import asdict
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.dqnet.controller import Controller
 from baselines.dqnet.layout import Layout, measure_of
 from baselines.dqnet.passes import DrawnPass
 from baselines.dqnet.settings import Settings
-from dqmq_env.quality.batches import Batch
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.randomness import torch_generator
 from dqmq_env.training.log import TrainingLog
+from dqmq_env.training.objective import Step
 
 
 class DQNetObjective:
@@ -51,23 +50,21 @@ class DQNetObjective:
         parameters, rate = list(self.controller.parameters()), self.settings.controller_rate
         return [{"params": parameters, "lr": rate, "weight_decay": 0.0}]
 
-    def loss(
-        self, network: QuantizedNetwork, x: Tensor, batch: Batch, step: int, progress: float
-    ) -> Tensor:
+    def loss(self, network: QuantizedNetwork, step: Step) -> Tensor:
         """See :class:`~dqmq_env.training.objective.Objective`."""
         drawn = DrawnPass(
             network,
             self.layout,
             self.controller,
             self.settings.temperature,
-            self.settings.noise(progress),
-            torch_generator(self._seed, "dqnet", step),
+            self.settings.noise(step.progress),
+            torch_generator(self._seed, "dqnet", step.number),
         )
-        task = F.cross_entropy(network(x, drawn), batch.labels)
+        task = step.losses(network(step.x, drawn)).mean()
         excess = self._measure.of(drawn.one_hot).mean() / self._measure.target - 1
         self._bits = drawn.bits().double().mean(0).tolist()
         self._numbers = {
-            "loss/cross_entropy": task.item(),
+            "loss/task": task.item(),
             "controller/cost": float(self.layout.cost(drawn.chosen).mean()),
             "controller/excess": excess.item(),
         }
@@ -82,7 +79,7 @@ class DQNetObjective:
         for index, mean in enumerate(self._bits):
             log.scalars({f"bits_by_layer/{index:02d}": mean}, step)
         return {
-            "loss": self._numbers["loss/cross_entropy"],
+            "loss": self._numbers["loss/task"],
             "cost": self._numbers["controller/cost"],
         }
 

@@ -20,10 +20,14 @@ class RelaxedBits:
         sample: index of a candidate for each group, int64, shape (G,). Where it is given, the layer
             computes just that candidate and passes gradients straight through to the
             probabilities; where it is ``None``, the layer computes the expectation.
+        credited: which candidates next to the sampled one the gradient of the probabilities counts,
+            as offsets in the list of candidates: both, or one, which then has twice the weight.
+            Where one of the two is drawn at random, the gradient is the same on average.
     """
 
     probabilities: Tensor
     sample: Tensor | None = None
+    credited: tuple[int, ...] = (-1, 1)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 With ``y_k`` the output of a layer at candidate k and ``s`` the sampled one, the expectation
 ``sum_k p_k y_k`` has the gradient ``<dL/dy, y_k>`` with respect to ``p_k``; since probabilities sum
 to one, ``<dL/dy, y_k - y_s>`` serves as well and is smaller. It is computed here for the candidates
-next to the sampled one, which is where an ordered, narrow distribution has its mass; the others get
-zero. Their outputs are computed in the backward pass, without gradients of their own, so that
-they cost one forward pass of the layer each and no memory.
+next to the sampled one, which is where an ordered, narrow distribution has its mass, or for one of
+the two; the others get zero. Their outputs are computed in the backward pass, without gradients of
+their own, so that they cost one forward pass of the layer each and no memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from dqmq_env.quantization.choice import RelaxedBits
 
 _NEGLIGIBLE = 1e-3
 
@@ -71,18 +73,20 @@ def reorder(x: Tensor, order: Tensor) -> Tensor:
 
 
 def credit_neighbours(
-    output: Tensor, x: Tensor, probabilities: Tensor, parts: Sequence[Part], layer_at: LayerAt
+    output: Tensor, x: Tensor, choice: RelaxedBits, parts: Sequence[Part], layer_at: LayerAt
 ) -> Tensor:
     """Return ``output`` unchanged, and in the backward pass give ``probabilities`` their gradient.
 
     Args:
         output: of the layer at the sampled candidates, shape (N, ...), part after part.
         x: what the layer received, shape (N, ...), in the same order.
-        probabilities: shape (G, K).
+        choice: gives probabilities (G, K), and which neighbours are credited.
         parts: which images were computed at which candidate.
         layer_at: the layer.
     """
-    credited: Tensor = _Credit.apply(output, x.detach(), probabilities, parts, layer_at)
+    credited: Tensor = _Credit.apply(
+        output, x.detach(), choice.probabilities, choice.credited, parts, layer_at
+    )
     return credited
 
 
@@ -106,31 +110,32 @@ class _Credit(torch.autograd.Function):
         output: Tensor,
         x: Tensor,
         probabilities: Tensor,
+        offsets: tuple[int, ...],
         parts: Sequence[Part],
         layer_at: LayerAt,
     ) -> Tensor:
         ctx.save_for_backward(output, x, probabilities)
-        ctx.parts, ctx.layer_at = parts, layer_at
+        ctx.offsets, ctx.parts, ctx.layer_at = offsets, parts, layer_at
         return output.view_as(output)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None, None, None]:
         output, x, probabilities = ctx.saved_tensors
         credit = torch.zeros_like(probabilities)
         counts = [len(part.images) for part in ctx.parts]
         slices = zip(x.split(counts), gradient.split(counts), output.split(counts), strict=True)
         for part, (x_part, g_part, y_part) in zip(ctx.parts, slices, strict=True):
-            for position in _neighbours(part, probabilities):
+            for position in _neighbours(part, probabilities, ctx.offsets):
                 change = ctx.layer_at(x_part, position).sub_(y_part).mul_(g_part)
                 credit[part.groups, position] = (
                     change.flatten(1).sum(1).view(len(part.groups), -1).sum(1)
                 )
-        return gradient, None, credit, None, None
+        return gradient, None, credit * (2 / len(ctx.offsets)), None, None, None
 
 
-def _neighbours(part: Part, probabilities: Tensor) -> list[int]:
-    near = (part.position - 1, part.position + 1)
+def _neighbours(part: Part, probabilities: Tensor, offsets: Sequence[int]) -> list[int]:
+    near = [part.position + offset for offset in offsets]
     inside = [position for position in near if 0 <= position < probabilities.shape[1]]
     offered = probabilities[part.groups].amax(0)
     return [position for position in inside if float(offered[position]) > _NEGLIGIBLE]

@@ -101,7 +101,7 @@ class QuantizedLayer(nn.Module):
         check_relaxed(self.spec.name, x, choice, len(self.candidates))
         if choice.sample is None:
             return expectation(self._at_candidate, x, choice.probabilities)
-        return sampled(self._at_candidate, x, choice.probabilities, choice.sample)
+        return sampled(self._at_candidate, x, choice)
 
     def quantized_weight(self, bits: int) -> Tensor:
         """The weight rounded to the grid of ``bits``, with gradients where they are enabled."""

@@ -64,16 +64,16 @@ def expectation(at_candidate: AtCandidate, x: Tensor, probabilities: Tensor) -> 
     return total
 
 
-def sampled(at_candidate: AtCandidate, x: Tensor, probabilities: Tensor, sample: Tensor) -> Tensor:
+def sampled(at_candidate: AtCandidate, x: Tensor, choice: RelaxedBits) -> Tensor:
     """The output at the sampled candidates; probabilities get their gradient by credit.
 
     Args:
         at_candidate: computes the layer.
         x: what it receives, shape (N, ...).
-        probabilities: of the K candidates for each group of consecutive images, shape (G, K).
-        sample: position of each group's candidate, shape (G,).
+        choice: has a sample.
     """
-    parts = split_by_candidate(sample, len(x))
+    assert choice.sample is not None
+    parts = split_by_candidate(choice.sample, len(x))
     if len(parts) > 1:
         order = torch.cat([part.images for part in parts])
         x = reorder(x, order)
@@ -82,9 +82,9 @@ def sampled(at_candidate: AtCandidate, x: Tensor, probabilities: Tensor, sample:
         for piece, part in zip(x.split([len(p.images) for p in parts]), parts, strict=True)
     ]
     output = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-    credited = torch.is_grad_enabled() and probabilities.requires_grad
+    credited = torch.is_grad_enabled() and choice.probabilities.requires_grad
     if credited:
-        output = credit_neighbours(output, x, probabilities, parts, at_candidate)
+        output = credit_neighbours(output, x, choice, parts, at_candidate)
     if len(parts) > 1:
         return reorder(output, order.argsort())
     # what was saved for credit must outlive a network that writes into what it gets

@@ -32,8 +32,8 @@ class RuleNetwork:
 
     def __init__(self, network: QuantizedNetwork, rule: Rule, normalize: Normalize) -> None:
         self.rule = rule
-        self._network = network
-        self._normalize = normalize
+        self.network = network
+        self.normalize = normalize
 
     def under(self, condition: Condition | str) -> StaticNetwork:
         """The network for images under ``condition``.
@@ -43,7 +43,7 @@ class RuleNetwork:
             SettingError: the rule says nothing about it.
         """
         assignment = assignment_under(self.rule, condition)
-        return StaticNetwork(self._network, assignment, self._normalize)
+        return StaticNetwork(self.network, assignment, self.normalize)
 
 
 @overload

@@ -15,8 +15,9 @@ from dqmq_env.progress import progress
 from dqmq_env.quality.batches import MixedQualityBatches
 from dqmq_env.quality.conditioned import ConditionedImages
 from dqmq_env.quantization.network import QuantizedNetwork
+from dqmq_env.training.criterion import Criterion
 from dqmq_env.training.log import TrainingLog
-from dqmq_env.training.objective import Objective, parameter_groups
+from dqmq_env.training.objective import Objective, Step, parameter_groups
 from dqmq_env.training.state import load_state, save_state
 
 _SHOWN_IMAGES = 8
@@ -32,6 +33,8 @@ class Schedule:
         learning_rate: peak rate of AdamW for weights and step sizes: a short linear rise, then a
             cosine to zero.
         weight_decay: of AdamW, on convolution and linear weights.
+        distillation: weight of the float network's answers beside the labels; see
+            :class:`~dqmq_env.training.criterion.Criterion`.
         seed: of order, augmentation, noise and sampling.
         save_every: steps between two states on disk.
         log_every: steps between two rows in TensorBoard.
@@ -41,6 +44,7 @@ class Schedule:
     batch: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
+    distillation: float = 0.0
     seed: int = 0
     save_every: int = 50
     log_every: int = 10
@@ -100,6 +104,7 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(groups, weight_decay=schedule.weight_decay)
         self._rates = [float(group["lr"]) for group in self._optimizer.param_groups]
         self._normalize = Normalize(problem.data.mean, problem.data.std).to(device)
+        self._criterion = Criterion(problem.network, schedule.distillation, device)
         self._batches = MixedQualityBatches(
             problem.data.train,
             problem.mixture,
@@ -120,7 +125,7 @@ class Trainer:
             self._show_conditions(log)
         with progress(self.schedule.steps, self.name, "step", self.step, progress_bar) as bar:
             while self.step < self.schedule.steps:
-                self._advance()
+                self.advance()
                 bar.update()
                 if self.step % self.schedule.log_every == 0 or self.step == self.schedule.steps:
                     bar.set_postfix(self._log(log))
@@ -132,14 +137,17 @@ class Trainer:
         log.close()
         self.network.eval()
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """Take one step."""
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self.schedule.rate(self.step)
         batch = self._batches.at(self.step).to(self.device)
         x = self._normalize(batch.images)
         self.network.train()
         progress = self.step / self.schedule.steps
-        loss = self.objective.loss(self.network, x, batch, self.step, progress)
+        losses = self._criterion(x, batch.labels)
+        step = Step(x, batch, self.step, progress, losses)
+        loss = self.objective.loss(self.network, step)
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()

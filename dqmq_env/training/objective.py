@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dqmq_env.quality.batches import Batch
@@ -13,7 +13,27 @@ from dqmq_env.quantization.choice import Chooser, ImageBits
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.scheme import DEFAULT_SCHEME, Scheme
 from dqmq_env.search.rule import Rule
+from dqmq_env.training.criterion import Losses
 from dqmq_env.training.log import TrainingLog
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an objective has to work with in one step.
+
+    Attributes:
+        x: the normalised images of the batch, shape (N, C, H, W).
+        batch: images, labels, conditions.
+        number: of the step, from 0.
+        progress: share of the run that lies behind, in [0, 1).
+        losses: judges the logits of the batch, image by image.
+    """
+
+    x: Tensor
+    batch: Batch
+    number: int
+    progress: float
+    losses: Losses
 
 
 class Objective(Protocol):
@@ -34,18 +54,8 @@ class Objective(Protocol):
         """Groups for the optimiser beside the network's own, each with its ``lr``."""
         ...
 
-    def loss(
-        self, network: QuantizedNetwork, x: Tensor, batch: Batch, step: int, progress: float
-    ) -> Tensor:
-        """The scalar to minimise.
-
-        Args:
-            network: in train mode.
-            x: the normalised images of the batch.
-            batch: images, labels, conditions.
-            step: number of the step, from 0.
-            progress: share of the run that lies behind, in [0, 1).
-        """
+    def loss(self, network: QuantizedNetwork, step: Step) -> Tensor:
+        """The scalar to minimise; the network is in train mode."""
         ...
 
     def after_step(self) -> None:
@@ -87,11 +97,9 @@ class _SettledObjective(ABC):
         """See :class:`Objective`."""
         return []
 
-    def loss(
-        self, network: QuantizedNetwork, x: Tensor, batch: Batch, step: int, progress: float
-    ) -> Tensor:
+    def loss(self, network: QuantizedNetwork, step: Step) -> Tensor:
         """See :class:`Objective`."""
-        loss = F.cross_entropy(network(x, self._bits(network, batch)), batch.labels)
+        loss = step.losses(network(step.x, self._bits(network, step.batch))).mean()
         self._loss = loss.item()
         return loss + _penalty(network, self._assignments)
 
@@ -101,7 +109,7 @@ class _SettledObjective(ABC):
 
     def log(self, log: TrainingLog, step: int) -> dict[str, float]:
         """See :class:`Objective`."""
-        log.scalars({"loss/cross_entropy": self._loss}, step)
+        log.scalars({"loss/task": self._loss}, step)
         return {"loss": self._loss}
 
     def state_dict(self) -> dict[str, Any]:

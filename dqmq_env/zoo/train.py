@@ -34,6 +34,7 @@ class ZooTraining:
 
     Attributes:
         architecture: ``resnet8``, ``resnet20`` or ``mobilenetv2``.
+        width: channels of the first stage of a ResNet; those of its paper when left out.
         data: folder of the full Fashion-MNIST files; the embedded subset when left out.
         epochs: passes over the train split.
         batch: images in a batch.
@@ -47,6 +48,7 @@ class ZooTraining:
     """
 
     architecture: str = "resnet20"
+    width: int | None = None
     data: Path | None = None
     epochs: int = 24
     batch: int = 128
@@ -61,7 +63,8 @@ class ZooTraining:
     @property
     def name(self) -> str:
         """Name of the checkpoint."""
-        return f"{self.architecture}-fashion-mnist"
+        width = "" if self.width is None else f"-width{self.width}"
+        return f"{self.architecture}{width}-fashion-mnist"
 
 
 def train(settings: ZooTraining) -> Card:
@@ -69,6 +72,8 @@ def train(settings: ZooTraining) -> Card:
     data = load_fashion_mnist(settings.data)
     torch.manual_seed(settings.seed)
     shape = {"in_channels": len(data.mean), "classes": len(data.classes)}
+    if settings.width is not None:
+        shape["width"] = settings.width
     network = build(settings.architecture, **shape).to(memory_format=torch.channels_last)
     _fit(settings, data, network)
     images = ConditionedImages(data.test)

@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,27 +9,47 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from agents.hybrid.agent import HybridAgent
-from agents.hybrid.controller import Controller
-from agents.hybrid.objective import HybridSettings
+from agents.hybrid.controller import Controller, Sampling
+from agents.hybrid.gradient import GRADIENTS
+from agents.hybrid.heads import HEADS
+from agents.hybrid.settings import HybridSettings
 from dqmq_env.costs import Bops, fraction
 from dqmq_env.envs.single import BitWidthEnv
-from dqmq_env.errors import BudgetError, CheckpointError
+from dqmq_env.errors import BudgetError, CheckpointError, SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.quality import describe
+from dqmq_env.quality.batches import MixedQualityBatches
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.training.loop import Schedule
 
 SCHEDULE = Schedule(images=40 * 32, batch=32, save_every=10)
+EVERYTHING = ("quality", "statistics", "channels")
 
 
-def make_agent(problem: NetworkProblem, **settings: float) -> HybridAgent:
-    env = BitWidthEnv(problem)
-    return HybridAgent(env, HybridSettings(**{"budget": 0.3, **settings}), SCHEDULE, device="cpu")
+def make_agent(
+    problem: NetworkProblem, schedule: Schedule = SCHEDULE, **settings: Any
+) -> HybridAgent:
+    own = HybridSettings(**{"budget": 0.3, "group": 8, "settle_images": 128, **settings})
+    return HybridAgent(BitWidthEnv(problem), own, schedule, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def by_image(make_tiny_problem: Callable[..., NetworkProblem]) -> NetworkProblem:
+    return make_tiny_problem(granularity="image")
+
+
+@pytest.fixture(scope="session")
+def static(make_tiny_problem: Callable[..., NetworkProblem]) -> NetworkProblem:
+    return make_tiny_problem(granularity="static")
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_problem: NetworkProblem) -> HybridAgent:
-    return make_agent(tiny_problem).learn()
+def trained(by_image: NetworkProblem) -> HybridAgent:
+    return make_agent(by_image).learn()
+
+
+def mixed_images(problem: NetworkProblem, count: int = 96) -> torch.Tensor:
+    return MixedQualityBatches(problem.data.train, problem.mixture, count, seed=5).at(0).images
 
 
 def test_the_budget_is_met_on_average_and_bits_are_candidates(trained: HybridAgent) -> None:
@@ -36,7 +58,7 @@ def test_the_budget_is_met_on_average_and_bits_are_candidates(trained: HybridAge
     assert prediction.logits.shape == (len(images), 10)
     assert set(prediction.bits[:, 1:-1].unique().tolist()) <= {2, 4, 8}
     assert (prediction.bits[:, [0, -1]] == 8).all()
-    assert float(prediction.cost.mean()) == pytest.approx(0.3, rel=0.25)
+    assert 0.2 < float(prediction.cost.mean()) < 0.4
 
 
 def test_cost_is_that_of_the_bits_plus_the_controller(trained: HybridAgent) -> None:
@@ -59,19 +81,27 @@ def test_each_image_is_classified_as_if_it_came_alone(trained: HybridAgent) -> N
         torch.testing.assert_close(alone.logits[0], together.logits[number], atol=1e-4, rtol=1e-4)
 
 
-def test_gradients_reach_policy_steps_and_weights(tiny_problem: NetworkProblem) -> None:
-    agent = make_agent(tiny_problem)
-    images = tiny_problem.data.train.images[:16]
+@pytest.mark.parametrize("distribution", HEADS)
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_gradients_reach_policy_steps_and_weights(
+    by_image: NetworkProblem, distribution: str, gradient: str
+) -> None:
+    agent = make_agent(by_image, distribution=distribution, gradient=gradient, sees=EVERYTHING)
+    images, labels = by_image.data.train.images[:32], by_image.data.train.labels[:32]
     controller = Controller(
         agent.policy,
         agent.network.train(),
         agent.costing,
         describe(images),
+        torch.full((32,), 0.3),
         temperature=1.0,
-        generator=torch.Generator().manual_seed(0),
+        sampling=Sampling(GRADIENTS[gradient], torch.Generator().manual_seed(0)),
     )
-    logits = agent.network(tiny_problem.normalize(images), controller)
-    torch.nn.functional.cross_entropy(logits, tiny_problem.data.train.labels[:16]).backward()
+    logits = agent.network(by_image.normalize(images), controller)
+    loss = torch.nn.functional.cross_entropy(logits, labels)
+    if controller.log_probability is not None:
+        loss = loss + (controller.log_probability * torch.linspace(-1, 1, 32)).mean()
+    loss.backward()
     for name, parameter in agent.policy.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -81,22 +111,25 @@ def test_gradients_reach_policy_steps_and_weights(tiny_problem: NetworkProblem) 
     assert layer.weight_log_step.grad.abs().sum() > 0
 
 
-def test_a_tight_budget_takes_fewer_bits(tiny_problem: NetworkProblem) -> None:
-    images = tiny_problem.data.test.images
+def test_a_tight_budget_takes_fewer_bits(by_image: NetworkProblem) -> None:
+    images = by_image.data.test.images
     costs = [
-        float(make_agent(tiny_problem, budget=budget).learn().deployed()(images).cost.mean())
+        float(make_agent(by_image, budget=budget).learn().deployed()(images).cost.mean())
         for budget in (0.2, 0.6)
     ]
     assert costs[0] < costs[1]
 
 
-def test_it_learns_the_same_twice(tiny_problem: NetworkProblem, trained: HybridAgent) -> None:
-    again = make_agent(tiny_problem).learn()
+def test_it_learns_the_same_twice(by_image: NetworkProblem, trained: HybridAgent) -> None:
+    again = make_agent(by_image).learn()
     for one, two in zip(
         trained.network.state_dict().values(), again.network.state_dict().values(), strict=True
     ):
         assert torch.equal(one, two)
-    assert torch.equal(trained.policy.gain, again.policy.gain)
+    for one, two in zip(
+        trained.policy.state_dict().values(), again.policy.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, two)
 
 
 def test_save_and_load_give_the_same_agent(trained: HybridAgent, tmp_path: Path) -> None:
@@ -146,3 +179,97 @@ def test_a_callback_ends_training(tiny_problem: NetworkProblem) -> None:
 
     make_agent(tiny_problem).learn(stop_at_three)
     assert seen == [1, 2, 3]
+
+
+# what bits follow
+
+
+def test_without_draws_the_average_comes_up_to_the_budget(trained: HybridAgent) -> None:
+    """On the images that it is settled on: the batches of training, without their draws."""
+    batches = MixedQualityBatches(
+        trained.problem.data.train, trained.problem.mixture, SCHEDULE.batch, SCHEDULE.seed
+    )
+    images = [batches.at(step).images for step in range(4)]
+    cost = trained.deployed().mean_cost(images)
+    assert 0.3 * 0.9 < cost <= 0.3 * 1.002
+
+
+def test_static_bits_are_the_same_whatever_the_images(static: NetworkProblem) -> None:
+    agent = make_agent(static, sees=EVERYTHING).learn()
+    clean = agent.deployed()(static.data.test.images)
+    noisy = agent.deployed()(255 - static.data.test.images)
+    assert torch.equal(clean.bits[0].expand_as(clean.bits), clean.bits)
+    assert torch.equal(clean.bits, noisy.bits)
+    assert agent.policy.view.bops() == 0
+    assert float(clean.cost[0]) <= 0.3
+
+
+def test_a_batch_shares_its_bits(tiny_problem: NetworkProblem) -> None:
+    agent = make_agent(tiny_problem, schedule=Schedule(images=64, batch=32))
+    prediction = agent.learn().deployed()(tiny_problem.data.test.images)
+    assert len(prediction.bits.unique(dim=0)) == 1
+    assert len(prediction.logits) == len(prediction.cost) == len(tiny_problem.data.test)
+
+
+def test_a_held_budget_bounds_each_image(by_image: NetworkProblem) -> None:
+    agent = make_agent(by_image, hold="image", schedule=Schedule(images=320, batch=32)).learn()
+    cost = agent.deployed()(mixed_images(by_image)).cost
+    assert float(cost.max()) <= 0.3 + 1e-6
+
+
+def test_one_run_learns_many_budgets(by_image: NetworkProblem) -> None:
+    agent = make_agent(by_image, budget=0.6, lowest_budget=0.15).learn()
+    images = mixed_images(by_image)
+    costs = []
+    for budget in (0.15, 0.3, 0.6):
+        network = agent.deployed(budget)
+        costs.append(float(network(images).cost.mean()))
+        network.budget = 0.15
+        assert float(network(images).cost.mean()) == pytest.approx(costs[0])
+    assert costs == sorted(costs)
+    assert costs[0] < 0.2 < costs[1] < 0.4 < costs[2] < 0.65
+    with pytest.raises(SettingError, match=r"budget: got 0\.7, allowed is 0\.15 to 0\.6"):
+        agent.deployed(0.7)
+
+
+def test_later_decisions_know_what_earlier_layers_saw(by_image: NetworkProblem) -> None:
+    """The channels of the first decided layer move what the last one is given."""
+    agent = make_agent(by_image, sees=("channels",))
+    view = agent.policy.view
+    look = view.look(
+        torch.zeros(4, 6), torch.rand(4, 4, 28, 28), agent.network.layers[1].activation_range
+    )
+    other = view.look(
+        torch.zeros(4, 6), torch.rand(4, 4, 28, 28) * 3, agent.network.layers[1].activation_range
+    )
+    budget = torch.zeros(4)
+    embeddings = []
+    for first in (look, other):
+        _, memory = view.embed(0, first, budget, None)
+        embedding, _ = view.embed(1, look, budget, memory)
+        embeddings.append(embedding)
+    assert not torch.allclose(*embeddings)
+
+
+def test_cheap_eyes_cost_less(by_image: NetworkProblem) -> None:
+    costs = {
+        sees: make_agent(by_image, sees=sees).policy.bops()
+        for sees in [("channels",), ("quality",), ("quality", "statistics"), EVERYTHING]
+    }
+    assert costs[("channels",)] < costs[("quality", "statistics")] < costs[EVERYTHING]
+    assert costs[("quality",)] < costs[("quality", "statistics")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hold": "layer"}, "hold: got 'layer', allowed are"),
+        ({"distribution": "beta"}, "distribution: got 'beta', allowed are"),
+        ({"gradient": "none"}, "gradient: got 'none', allowed are"),
+        ({"sees": ("labels",)}, r"sees: got \['labels'\], allowed are"),
+        ({"lowest_budget": 0.5}, "lowest_budget: got 0.5, allowed is above 0 and below"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        HybridSettings(**{"budget": 0.3, **settings})

@@ -11,14 +11,15 @@ from dqmq_env.search.rule import rule_of
 from dqmq_env.task.budget import Budget
 from dqmq_env.task.task import Task
 
-SEARCH = HybridSearch(images=96, batch=32)
+SEARCH = HybridSearch(images=96, batch=32, settings={"settle_images": 64})
 
 
 def test_it_learns_and_its_rule_keeps_to_the_budget(tiny_problem: NetworkProblem) -> None:
     task = Task(budget=Budget(Bops(), 0.4))
     problem = MeteredProblem(tiny_problem, 10)
     agent = SEARCH.search(problem, task, 10, 0)
-    assert problem.spent == Spent(images_trained=96)
+    assert problem.spent == Spent(images_evaluated=agent.images_settled, images_trained=96)
+    assert agent.images_settled >= 2 * 64
     rule = rule_of(agent, tiny_problem, task)
     assert set(rule) == set(tiny_problem.mixture.conditions)
     assert all(tiny_problem.cost(own)["bops"] <= 0.4 + 1e-9 for own in rule.values())

@@ -11,7 +11,7 @@ COMMAND = [
     *(sys.executable, "-m", "agents.hybrid.train"),
     *("--checkpoint", "resnet8-fashion-mnist", "--budget", "0.12", "--device", "cpu"),
     *("--images", "1280", "--batch", "32", "--save-every", "5"),
-    *("--threads", "1", "--test-images", "50"),
+    *("--settle-images", "64", "--threads", "1", "--test-images", "50"),
 ]
 
 

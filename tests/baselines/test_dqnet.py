@@ -28,6 +28,7 @@ from dqmq_env.search.rule import rule_of
 from dqmq_env.task.budget import Budget
 from dqmq_env.task.decisions import DecisionScheme, JointDecisions, SeparateDecisions
 from dqmq_env.task.task import Task
+from tests.steps import step_of
 
 SHORT = DQNet(images=4 * 32, batch=32, controller_rate=0.05)
 FOUR = replace(SHORT, base=4)
@@ -242,7 +243,7 @@ def gradients(problem: NetworkProblem, settings: DQNet, budget: float) -> dict[s
     objective = DQNetObjective(controller, layout, settings, budget, seed=0)
     network = problem.trainable().train()
     batch = MixedQualityBatches(problem.data.train, problem.mixture, 32, seed=0).at(0)
-    objective.loss(network, problem.normalize(batch.images), batch, 0, 0.0).backward()
+    objective.loss(network, step_of(problem, batch)).backward()
     found = {name: own.grad for name, own in controller.named_parameters() if own.grad is not None}
     assert len(found) == 4
     return found

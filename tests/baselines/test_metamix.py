@@ -24,6 +24,7 @@ from dqmq_env.search.rule import rule_of
 from dqmq_env.task.budget import Budget
 from dqmq_env.task.reward import AccuracyReward, WeightedReward
 from dqmq_env.task.task import Task
+from tests.steps import step_of
 
 TABLE = TableProblem(load_table("resnet8-fashion-mnist"))
 QUICK = MetaMix(images=6 * 8, batch=8)
@@ -65,8 +66,7 @@ def test_the_weights_turn_leaves_alpha_alone(
     make_objective: Callable[..., MetaMixObjective], tiny_problem: NetworkProblem, batch: Batch
 ) -> None:
     objective, network = make_objective(), tiny_problem.trainable().train()
-    x = tiny_problem.normalize(batch.images)
-    objective.loss(network, x, batch, 0, 0.9).backward()
+    objective.loss(network, step_of(tiny_problem, batch, 0.9)).backward()
     assert objective.alpha.grad is None
     assert not objective.alpha.any()
     for layer in network.layers[1:-1]:
@@ -80,8 +80,7 @@ def test_the_turn_of_alpha_changes_alpha_alone(
     make_objective: Callable[..., MetaMixObjective], tiny_problem: NetworkProblem, batch: Batch
 ) -> None:
     objective, network = make_objective(), tiny_problem.trainable().train()
-    x = tiny_problem.normalize(batch.images)
-    objective.loss(network, x, batch, 0, 0.9).backward()
+    objective.loss(network, step_of(tiny_problem, batch, 0.9)).backward()
     before = state_of(network)
     gradients = [own.grad.clone() for own in network.parameters() if own.grad is not None]
     objective.after_step()
@@ -96,7 +95,7 @@ def test_alpha_rests_during_the_warm_up(
     make_objective: Callable[..., MetaMixObjective], tiny_problem: NetworkProblem, batch: Batch
 ) -> None:
     objective, network = make_objective(), tiny_problem.trainable().train()
-    objective.loss(network, tiny_problem.normalize(batch.images), batch, 0, 0.49).backward()
+    objective.loss(network, step_of(tiny_problem, batch, 0.49)).backward()
     objective.after_step()
     assert not objective.alpha.any()
 
@@ -111,7 +110,7 @@ def test_one_loss_is_the_mean_and_the_other_that_of_the_widest(
         for width in (2, 4, 8)
     ]
     found = [
-        make_objective(candidates_loss=which).loss(network, x, batch, 0, 0.0).item()
+        make_objective(candidates_loss=which).loss(network, step_of(tiny_problem, batch)).item()
         for which in ("mean", "last")
     ]
     assert found == pytest.approx([sum(losses) / 3, losses[2]])
@@ -121,13 +120,14 @@ def test_the_float_network_is_learned_from_on_request(
     make_objective: Callable[..., MetaMixObjective], tiny_problem: NetworkProblem, batch: Batch
 ) -> None:
     network = tiny_problem.trainable().eval()
-    x = tiny_problem.normalize(batch.images)
     wrong = Batch(batch.images, (batch.labels + 1) % 10, [])
     taught = make_objective(distillation=1.0)
-    assert taught.loss(network, x, batch, 0, 0.0) > 0
-    assert taught.loss(network, x, batch, 0, 0.0) == taught.loss(network, x, wrong, 0, 0.0)
+    right, other = (step_of(tiny_problem, own, distillation=1.0) for own in (batch, wrong))
+    assert taught.loss(network, right) > 0
+    assert taught.loss(network, right) == taught.loss(network, other)
+    right, other = (step_of(tiny_problem, own) for own in (batch, wrong))
     untaught = make_objective()
-    assert untaught.loss(network, x, batch, 0, 0.0) != untaught.loss(network, x, wrong, 0, 0.0)
+    assert untaught.loss(network, right) != untaught.loss(network, other)
 
 
 # mixtures

@@ -61,7 +61,7 @@ def test_random_search_tries_each_assignment_once_and_ends() -> None:
     tight = Task(budget=Budget(Bops(), 0.1))
     rule, metered = found(RandomSearch(), 2000, task=tight)
     tried = [(trial.condition, trial.assignment) for trial in metered.trials]
-    every = 9 * int((TABLE.costs("bops") <= 0.1).sum())
+    every = 9 * int((TABLE.cost_of_all("bops") <= 0.1).sum())
     assert 0.8 * every < len(set(tried)) == len(tried) <= every
     assert mean_regret(rule, tight) == 0
 

@@ -21,6 +21,7 @@ from dqmq_env.quantization.scheme_names import SCHEMES, scheme_by_name
 from dqmq_env.quantization.tracing import trace_layers
 from dqmq_env.training.loop import Schedule, Trainer
 from dqmq_env.training.objective import StaticObjective
+from tests.steps import step_of
 
 NAMES = sorted(SCHEMES)
 UNUSED = torch.ones(())
@@ -295,7 +296,7 @@ def test_only_widths_in_use_are_penalised(all_widths: NetworkProblem) -> None:
     batch = MixedQualityBatches(all_widths.data.train, all_widths.mixture, 16, seed=0).at(0)
     x = all_widths.normalize(batch.images)
     bits: BitAssignment = network.uniform(3)
-    loss = StaticObjective(bits, PACT(decay)).loss(network, x, batch, 0, 0.0)
+    loss = StaticObjective(bits, PACT(decay)).loss(network, step_of(all_widths, batch))
     loss.backward()
     expected = F.cross_entropy(network(x, bits), batch.labels)
     for layer in network.layers:

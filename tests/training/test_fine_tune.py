@@ -19,6 +19,7 @@ from dqmq_env.search.rule import Rule
 from dqmq_env.training.fine_tune import assignment_under, fine_tune
 from dqmq_env.training.loop import Schedule, Trainer
 from dqmq_env.training.objective import RuleObjective, StaticObjective
+from tests.steps import step_of
 
 SCHEDULE = Schedule(images=5 * 16, batch=16, save_every=2, log_every=2)
 NOISE = Condition("gaussian_noise", 3)
@@ -121,7 +122,7 @@ def test_the_loss_under_a_rule_is_that_of_each_image_at_its_own_bits(
     batch = mixed_batch(tiny_problem)
     x = tiny_problem.normalize(batch.images)
     one, other = (tiny_problem.trainable().eval() for _ in range(2))
-    loss = RuleObjective(rule).loss(one, x, batch, 0, 0.0)
+    loss = RuleObjective(rule).loss(one, step_of(tiny_problem, batch))
     loss.backward()
     total = torch.zeros(())
     for condition, assignment in rule.items():
@@ -144,7 +145,7 @@ def test_batch_normalisation_sees_the_whole_batch(tiny_problem: NetworkProblem) 
     batch = mixed_batch(tiny_problem)
     x = tiny_problem.normalize(batch.images)
     one, other = (tiny_problem.trainable().train() for _ in range(2))
-    RuleObjective(rule).loss(one, x, batch, 0, 0.0)
+    RuleObjective(rule).loss(one, step_of(tiny_problem, batch))
     other(x, rule[CLEAN])
     # the first layer has the same bits everywhere, so what follows it sees the same
     names = [name for name, _ in one.named_buffers() if name.startswith("network.bn1")]

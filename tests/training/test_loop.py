@@ -5,7 +5,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.hybrid.agent import HybridAgent
-from agents.hybrid.objective import HybridSettings
+from agents.hybrid.settings import HybridSettings
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import CheckpointError
 from dqmq_env.problem.network_problem import NetworkProblem
@@ -62,9 +62,9 @@ def test_another_assignment_or_budget_is_refused(
     with pytest.raises(CheckpointError, match="other settings"):
         Trainer(tiny_problem, network, objective, SCHEDULE, tmp_path / "static").run()
     env, folder = BitWidthEnv(tiny_problem), tmp_path / "hybrid"
-    HybridAgent(env, HybridSettings(budget=0.3), SCHEDULE, folder, "cpu").learn()
+    HybridAgent(env, HybridSettings(budget=0.3, group=16), SCHEDULE, folder, "cpu").learn()
     with pytest.raises(CheckpointError, match="other settings"):
-        HybridAgent(env, HybridSettings(budget=0.4), SCHEDULE, folder, "cpu").learn()
+        HybridAgent(env, HybridSettings(budget=0.4, group=16), SCHEDULE, folder, "cpu").learn()
 
 
 def test_a_damaged_state_is_refused(tiny_problem: NetworkProblem, tmp_path: Path) -> None:
@@ -85,12 +85,12 @@ def test_the_rate_rises_and_falls_to_nothing() -> None:
 
 def test_the_curves_of_a_hybrid_run_are_there(tiny_problem: NetworkProblem, tmp_path: Path) -> None:
     env = BitWidthEnv(tiny_problem)
-    HybridAgent(env, HybridSettings(budget=0.3), SCHEDULE, tmp_path, "cpu").learn()
+    HybridAgent(env, HybridSettings(budget=0.3, group=16), SCHEDULE, tmp_path, "cpu").learn()
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     tags = events.Tags()
     assert {
-        "loss/cross_entropy",
+        "loss/task",
         "policy/multiplier",
         "policy/expected_cost",
         "policy/temperature",

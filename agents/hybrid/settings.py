@@ -1,0 +1,89 @@
+"""Settings of the hybrid agent's side of the training."""
+
+from dataclasses import dataclass
+
+from agents.hybrid.gradient import GRADIENTS
+from agents.hybrid.heads import HEADS
+from agents.hybrid.view import SOURCES
+from dqmq_env.errors import SettingError
+
+_HOLDS = ("mean", "image")
+
+
+@dataclass(frozen=True)
+class HybridSettings:
+    """Settings of the policy's side of the training.
+
+    Whether bits follow the image, the batch or nothing is a setting of the problem, its
+    ``granularity``; under ``static`` the policy sees nothing.
+
+    Attributes:
+        budget: bound on the BOPs, controller included, as a fraction of those at 8 bits.
+        lowest_budget: where it is given, one run learns the bits for every budget from here to
+            ``budget``.
+        hold: ``mean`` bounds the average over the mixture, ``image`` the BOPs of each image.
+        sees: what the policy sees, any of ``quality`` (the descriptor), ``statistics`` (four pooled
+            numbers of what the layer receives) and ``channels`` (the mean of each channel of what
+            this layer and those before it receive; an environment's observation does not have it).
+        distribution: over bits: ``logistic`` (discretised location and scale), ``softmax`` (a logit
+            for each width) or ``gumbel`` (the same, drawn by relaxed Gumbel noise).
+        gradient: of the choice: ``neighbours`` or ``neighbour`` (straight through a sample,
+            crediting both widths next to it, or one of them at random), ``relaxed`` (the mean over
+            all widths) or ``score`` (the score function).
+        policy_rate: peak learning rate of AdamW for the policy.
+        multiplier_rate: step of the multiplier for each unit of relative excess.
+        penalty: weight of the squared relative excess.
+        first_temperature: of the distribution over bits at the start.
+        last_temperature: at the end; between the two it falls exponentially.
+        group: consecutive images of a training batch that share their bits (and, under the
+            granularity ``batch``, their condition); images of granularity ``image`` never do.
+        embedding: size of what the policy makes of what it sees.
+        settle_images: training images that, after training, batch normalisation is measured
+            anew on and the budget is met on; 0 leaves both as training left them.
+
+    Raises:
+        SettingError: a setting is outside what is allowed.
+    """
+
+    budget: float = 0.14
+    lowest_budget: float | None = None
+    hold: str = "mean"
+    sees: tuple[str, ...] = ("quality", "statistics")
+    distribution: str = "logistic"
+    gradient: str = "neighbour"
+    policy_rate: float = 0.03
+    multiplier_rate: float = 0.02
+    penalty: float = 2.0
+    first_temperature: float = 1.0
+    last_temperature: float = 0.1
+    group: int = 32
+    embedding: int = 8
+    settle_images: int = 2_000
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sees", tuple(self.sees))  # a list, where it comes from a file
+        for name, value, allowed in (
+            ("hold", self.hold, _HOLDS),
+            ("distribution", self.distribution, tuple(HEADS)),
+            ("gradient", self.gradient, tuple(GRADIENTS)),
+        ):
+            if value not in allowed:
+                raise SettingError(f"{name}: got {value!r}, allowed are {list(allowed)}")
+        unknown = sorted(set(self.sees) - set(SOURCES))
+        if unknown:
+            raise SettingError(f"sees: got {unknown}, allowed are {list(SOURCES)}")
+        if self.lowest_budget is not None and not 0 < self.lowest_budget < self.budget:
+            raise SettingError(
+                f"lowest_budget: got {self.lowest_budget}, allowed is above 0 and below "
+                f"budget, {self.budget}"
+            )
+
+    @property
+    def budgets(self) -> tuple[float, float]:
+        """The lowest and the highest budget that is learned."""
+        return self.lowest_budget or self.budget, self.budget
+
+    def temperature(self, progress: float) -> float:
+        """Temperature when a share ``progress`` of the run lies behind."""
+        ratio = self.last_temperature / self.first_temperature
+        return float(self.first_temperature * ratio**progress)

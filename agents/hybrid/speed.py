@@ -1,0 +1,141 @@
+"""The second part of ``make bench``: what the hybrid agent costs beside fixed bits.
+
+Writes ``benchmarks/HYBRID.md``. Networks, batches and threads are the same on both sides; a ratio
+is the median over rounds of the quotient of two times taken one after the other.
+"""
+
+import multiprocessing
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import tyro
+
+from agents.hybrid.agent import HybridAgent
+from agents.hybrid.settings import HybridSettings
+from dqmq_env.benchmark.row import Row, compare, middle
+from dqmq_env.benchmark.speed import report
+from dqmq_env.envs.single import BitWidthEnv
+from dqmq_env.envs.zoo import ZooSetting
+from dqmq_env.evaluation.deployed import StaticNetwork
+from dqmq_env.files import atomic_write_text
+from dqmq_env.problem.network_problem import NetworkProblem
+from dqmq_env.progress import progress
+from dqmq_env.quality.batches import MixedQualityBatches
+from dqmq_env.training.loop import Schedule, Trainer
+from dqmq_env.training.objective import StaticObjective
+
+BATCH = 128
+_BITS = (2, 3, 4)
+_MIDDLE = 3
+_BUDGET = 0.15
+_SCHEDULE = Schedule(images=BATCH * 1000, batch=BATCH)
+_STEPS_FOR_MEMORY = 3
+_DEPLOYED = 512
+
+
+def step_at_fixed_bits(problem: NetworkProblem) -> Callable[[], None]:
+    """A training step at uniform bits by learned step sizes."""
+    objective = StaticObjective(problem.uniform(_MIDDLE))
+    return Trainer(problem, problem.trainable(), objective, _SCHEDULE).advance
+
+
+def step_of_the_agent(problem: NetworkProblem) -> Callable[[], None]:
+    """A training step of the hybrid agent; a whole batch shares its bits where batches do."""
+    settings = HybridSettings(budget=_BUDGET, group=BATCH)
+    return HybridAgent(BitWidthEnv(problem), settings, _SCHEDULE, device="cpu").trainer.advance
+
+
+def training_row(granularity: str, bar: str, rounds: int) -> Row:
+    """A training step of the agent against one at fixed bits."""
+    problem = _problem(granularity)
+    what = f"a training step, bits for each {granularity}, against one at {_MIDDLE} bits"
+    return compare(what, bar, step_of_the_agent(problem), step_at_fixed_bits(problem), rounds)
+
+
+def deployed_row(rounds: int) -> Row:
+    """Images at bits of their own, looked at and decided about, against uniform bits."""
+    problem = _problem("image")
+    agent = HybridAgent(
+        BitWidthEnv(problem), HybridSettings(budget=_BUDGET), _SCHEDULE, device="cpu"
+    )
+    mixed = agent.deployed()
+    fixed = StaticNetwork(problem.trainable(), problem.uniform(_MIDDLE), problem.normalize)
+    images = MixedQualityBatches(problem.data.train, problem.mixture, _DEPLOYED, 0).at(0).images
+    return compare(
+        f"{_DEPLOYED} images through the deployed network, each at bits of its own, against "
+        f"{_MIDDLE} bits",
+        "<= 1.15",
+        lambda: mixed(images),
+        lambda: fixed(images),
+        rounds,
+    )
+
+
+def memory_row(granularity: str, rounds: int) -> Row:
+    """What training steps take on top of a fresh process, against fixed bits."""
+    found = [
+        _peak("agent", granularity) / _peak("fixed", granularity) for _ in range(min(rounds, 3))
+    ]
+    return middle(f"memory of training steps, bits for each {granularity}", "<= 1.5", found)
+
+
+def peak_memory(which: str, granularity: str) -> int:
+    """Bytes that a few training steps add to the peak of this process.
+
+    Args:
+        which: ``agent`` or ``fixed``.
+        granularity: of the problem.
+    """
+    torch.set_num_threads(1)
+    make = {"agent": step_of_the_agent, "fixed": step_at_fixed_bits}[which]
+    step = make(_problem(granularity))
+    before = _peak_so_far()
+    for _ in range(_STEPS_FOR_MEMORY):
+        step()
+    return _peak_so_far() - before
+
+
+def _peak(which: str, granularity: str) -> int:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(peak_memory, (which, granularity))
+
+
+def _peak_so_far() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _problem(granularity: str) -> NetworkProblem:
+    return ZooSetting(granularity=granularity, bits=_BITS).problem()
+
+
+def main(rounds: int = 8, threads: int = 2, output: Path = Path("benchmarks/HYBRID.md")) -> None:
+    """Measure and write the table.
+
+    Args:
+        rounds: pairs of times in each comparison.
+        threads: of torch.
+        output: the Markdown file.
+    """
+    torch.set_num_threads(threads)
+    parts: list[Callable[[], Row]] = [
+        lambda: training_row("batch", "<= 1.6", rounds),
+        lambda: training_row("image", "<= 2.5", rounds),
+        lambda: deployed_row(rounds),
+        lambda: memory_row("batch", rounds),
+        lambda: memory_row("image", rounds),
+    ]
+    made = []
+    with progress(len(parts), "bench", "row") as bar:
+        for part in parts:
+            made.append(part())
+            bar.update()
+    text = report(made, threads, rounds)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(output, text)
+    print(text)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

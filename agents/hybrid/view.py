@@ -1,0 +1,160 @@
+"""What the policy sees of a group of images when a layer's turn comes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from agents.hybrid.eight_bits import rounded, rounded_weight
+from dqmq_env.evaluation.statistic_table import (
+    ACTIVATION_STATISTICS,
+    channel_means_bops,
+    statistics_bops,
+)
+from dqmq_env.evaluation.statistics import activation_statistics, channel_means
+from dqmq_env.quality import DESCRIPTOR_NAMES, descriptor_bops
+from dqmq_env.quantization.spec import LayerSpec
+
+SOURCES = ("quality", "statistics", "channels")
+_MAC_BOPS = 8 * 8
+_SPREAD = 4.0
+"""Channel means are cut off at so many standard deviations."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is looked at before a decision, for each of G groups.
+
+    Attributes:
+        quality: descriptors in [0, 1], shape (G, 6).
+        statistics: of what the layer receives, in [0, 1], shape (G, 4).
+        channels: the mean of each channel, as a fraction of the layer's range, shape (G, C); absent
+            where the activation is, as in an environment's observation.
+    """
+
+    quality: Tensor
+    statistics: Tensor
+    channels: Tensor | None = None
+
+
+class View(nn.Module):
+    """Turns what is looked at into an embedding; remembers the channels of the layers before.
+
+    With f the quality descriptor, the statistics at hand and the budget, scaled to [-1, 1], and c_m
+    the standardised channel means of what layer m receives, a decision about layer l is given ::
+
+        e_l = tanh(W f_l + b + sum over m <= l of P_m c_m)
+
+    All products are of 8-bit numbers. Without channel means the sum is left out, which is what it
+    would be for an image whose means are average.
+
+    Args:
+        shape: of an image, (C, H, W).
+        specs: of the decided layers, in forward order.
+        sees: which of :data:`SOURCES`; where there are none, the embedding is empty unless it
+            holds the budget.
+        embedding: E, size of the embedding.
+        budget: whether the budget is among what is seen.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        specs: Sequence[LayerSpec],
+        sees: Sequence[str],
+        embedding: int,
+        budget: bool,
+    ) -> None:
+        super().__init__()
+        self._shape = tuple(shape)
+        self.sees = frozenset(sees)
+        self._specs = tuple(specs)
+        count = len(DESCRIPTOR_NAMES) * ("quality" in self.sees)
+        count += len(ACTIVATION_STATISTICS) * ("statistics" in self.sees) + budget
+        self.sees_budget = budget
+        self.size = embedding if count or "channels" in self.sees else 0
+        self.encoder = nn.Linear(count, self.size) if count else None
+        self.channels = nn.ParameterList()
+        if "channels" in self.sees:
+            for number, spec in enumerate(specs):
+                size = spec.in_channels
+                self.channels.append(torch.randn(size, self.size) * (0.3 / size**0.5))
+                self.register_buffer(f"mean_{number}", torch.zeros(size))
+                self.register_buffer(f"spread_{number}", torch.ones(size))
+
+    def look(self, quality: Tensor, activation: Tensor, reach: Tensor) -> Look:
+        """What is looked at of an activation (N, ...) that a layer is about to receive."""
+        groups = len(quality)
+        return Look(
+            quality,
+            activation_statistics(activation, reach, groups)
+            if "statistics" in self.sees
+            else quality.new_zeros(groups, len(ACTIVATION_STATISTICS)),
+            channel_means(activation, reach, groups) if "channels" in self.sees else None,
+        )
+
+    def embed(
+        self, decision: int, look: Look, budget: Tensor, memory: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The embedding (G, E) that a decision is given, and what is to be remembered.
+
+        Args:
+            decision: its number, from 0.
+            look: what is looked at.
+            budget: that of each group, from -1 for the lowest that is learned to 1, shape (G,).
+            memory: what was remembered of the layers before; ``None`` at the first.
+        """
+        groups = len(look.quality)
+        if not self.size:
+            return look.quality.new_zeros(groups, 0), None
+        total = look.quality.new_zeros(groups, self.size)
+        if self.encoder is not None:
+            features = rounded(self._features(look, budget), 1.0)
+            total = features @ rounded_weight(self.encoder.weight).T + self.encoder.bias
+        if look.channels is not None and len(self.channels):
+            own = self._standard(decision, look.channels)
+            added = rounded(own, _SPREAD) @ rounded_weight(self.channels[decision])
+            memory = added if memory is None else memory + added
+        if memory is not None:
+            total = total + memory
+        return rounded(torch.tanh(total), 1.0), memory
+
+    @torch.no_grad()
+    def calibrate(self, decision: int, means: Tensor) -> None:
+        """Set what standardises a layer's channel means from those of some images (N, C)."""
+        getattr(self, f"mean_{decision}").copy_(means.mean(0))
+        # a channel that hardly moves should not be blown up
+        spread = means.std(0)
+        least = 0.1 * float(spread.mean()) + 1e-6
+        getattr(self, f"spread_{decision}").copy_(spread.clamp_min(least))
+
+    def bops(self) -> int:
+        """Bit operations for all that is looked at of one image and made of it."""
+        channels, height, width = self._shape
+        total = descriptor_bops(height, width, channels) if "quality" in self.sees else 0
+        for spec in self._specs:
+            if "statistics" in self.sees:
+                total += statistics_bops(spec.input_shape)
+            if "channels" in self.sees:
+                total += channel_means_bops(spec.input_shape)
+                total += spec.in_channels * self.size * _MAC_BOPS
+            if self.encoder is not None:
+                total += self.encoder.in_features * self.size * _MAC_BOPS
+        return total
+
+    def _features(self, look: Look, budget: Tensor) -> Tensor:
+        # what lies in [0, 1] fills the encoder's range once it is centred and doubled
+        parts = []
+        if "quality" in self.sees:
+            parts.append(2 * look.quality - 1)
+        if "statistics" in self.sees:
+            parts.append(2 * look.statistics - 1)
+        if self.sees_budget:
+            parts.append(budget[:, None])
+        return torch.cat(parts, 1)
+
+    def _standard(self, decision: int, means: Tensor) -> Tensor:
+        mean: Tensor = getattr(self, f"mean_{decision}")
+        spread: Tensor = getattr(self, f"spread_{decision}")
+        return ((means - mean) / spread).clamp(-_SPREAD, _SPREAD)
