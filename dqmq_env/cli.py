@@ -20,7 +20,8 @@ commands:
   demo      the demonstration: the hybrid agent beside uniform bits
   bench     run a suite of agents, tasks and seeds, here or on many machines
   report    a page, pictures and plain numbers from the results of a bench
-  cost      size and BOPs of a shipped network at uniform bits
+  export    write a quantised network to a small file
+  cost      what a network costs at uniform bits; tables of measured latency
 
 options:
   --version   print the version
@@ -64,6 +65,12 @@ def _report(words: list[str]) -> None:
     report(words)
 
 
+def _export(words: list[str]) -> None:
+    from dqmq_env.export.command import main as export
+
+    export(words)
+
+
 def _envs(words: list[str]) -> None:
     from dqmq_env.registration import ALL_ENTRIES
 
@@ -78,35 +85,9 @@ def _envs(words: list[str]) -> None:
 
 
 def _cost(words: list[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from dqmq_env.costs.command import main as cost
 
-    from dqmq_env.costs import Bops, Size, total
-    from dqmq_env.data import load_fashion_mnist
-    from dqmq_env.quantization.assignment import BitAssignment
-    from dqmq_env.quantization.tracing import trace_layers
-    from dqmq_env.zoo.checkpoints import load_checkpoint
-
-    def cost(checkpoint: str = "resnet20-fashion-mnist") -> None:
-        """Print size and BOPs of a shipped network at uniform bits, every layer alike.
-
-        Args:
-            checkpoint: name of a shipped checkpoint.
-        """
-        network, _ = load_checkpoint(checkpoint)
-        example = load_fashion_mnist().test.images[:1].float()
-        specs = trace_layers(network, example)
-        table = Table(title=f"{checkpoint}: {len(specs)} layers")
-        for heading in ("bits", "size, KiB", "BOPs, G"):
-            table.add_column(heading, justify="right")
-        for bits in (32, 8, 7, 6, 5, 4, 3, 2):
-            assignment = BitAssignment.uniform((spec.name for spec in specs), bits)
-            kib = total(Size(), specs, assignment) / 8 / 1024
-            bops = total(Bops(), specs, assignment) / 1e9
-            table.add_row("float" if bits == 32 else str(bits), f"{kib:.1f}", f"{bops:.3f}")
-        Console().print(table)
-
-    tyro.cli(cost, args=words, prog="dqmq cost")
+    cost(words)
 
 
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {
@@ -115,5 +96,6 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "demo": _demo,
     "bench": _bench,
     "report": _report,
+    "export": _export,
     "cost": _cost,
 }

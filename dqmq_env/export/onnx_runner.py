@@ -1,0 +1,245 @@
+"""ONNX files at work on the CPU, as what :class:`~dqmq_env.evaluation.deployed.Deployed` asks for.
+
+Nothing but ONNX Runtime is needed of the extra.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from dqmq_env.errors import DataError, ExportError, SettingError
+from dqmq_env.evaluation.deployed import Deployed, Prediction
+from dqmq_env.export.onnx_extra import export_extra
+from dqmq_env.export.onnx_manifest import Manifest
+from dqmq_env.export.onnx_names import CHOICE, IMAGES, LOGITS, PREFIX, SCHEMA
+from dqmq_env.quality.condition import Condition
+from dqmq_env.quantization.assignment import BitAssignment
+from dqmq_env.search.rule import Rule
+from dqmq_env.training.fine_tune import assignment_under
+
+with export_extra():
+    import onnxruntime
+
+Chooser = Callable[[Tensor], Tensor]
+"""Maps uint8 images (N, C, H, W) to the number of an assignment for each, int64 (N,)."""
+
+
+class OnnxGraph:
+    """A graph that maps uint8 images to one output, run with as many threads as torch has.
+
+    Args:
+        data: content of the file.
+        output: name of its output.
+
+    Raises:
+        ExportError: ONNX Runtime cannot run it, or it is from elsewhere.
+    """
+
+    def __init__(self, data: bytes, output: str) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 4  # what goes wrong is raised
+        # weights become float once, in place of each time: faster, and the same numbers
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                data, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise ExportError(f"path: ONNX Runtime cannot run it: {error}") from error
+        names = [[x.name for x in side] for side in (self._session.get_inputs(), self._outputs)]
+        if names != [[IMAGES], [output]]:
+            raise ExportError(f"path: it maps {names}, allowed is {IMAGES} to {output}")
+        self._output = output
+        self._shape = self._session.get_inputs()[0].shape[1:]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The file's own."""
+        found: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        return found
+
+    def run(self, images: Tensor) -> Tensor:
+        """The output for uint8 images (N, C, H, W), N at least 1.
+
+        Raises:
+            DataError: the images have another type or shape.
+        """
+        if images.dtype != torch.uint8 or list(images.shape[1:]) != self._shape:
+            raise DataError(
+                f"images: got {images.dtype} of shape {tuple(images.shape)}, allowed is "
+                f"torch.uint8 of shape (N, {', '.join(map(str, self._shape))})"
+            )
+        (found,) = self._session.run([self._output], {IMAGES: images.numpy()})
+        return torch.from_numpy(found)
+
+    @property
+    def _outputs(self) -> Sequence[Any]:
+        outputs: Sequence[Any] = self._session.get_outputs()
+        return outputs
+
+
+class OnnxNetwork:
+    """A network under one assignment.
+
+    Args:
+        data: content of a file that :class:`~dqmq_env.export.onnx_exporter.OnnxExporter` wrote.
+
+    Raises:
+        ExportError: see :class:`OnnxGraph`.
+
+    Attributes:
+        assignment: bits of every layer, in forward order.
+        bops: of one image, as a fraction of those at 8 bits.
+        classes: their names.
+        mean: per channel, of images on the [0, 1] scale.
+        std: per channel, of images on the [0, 1] scale.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._graph = OnnxGraph(data, LOGITS)
+        try:
+            found = self._graph.metadata
+            own = {key: json.loads(text) for key, text in found.items() if key.startswith(PREFIX)}
+            schema = own[f"{PREFIX}schema"]
+            if schema != SCHEMA:
+                raise ExportError(f"path: schema {schema!r}, this version reads {SCHEMA!r}")
+            self.assignment = BitAssignment.from_json(found[f"{PREFIX}assignment"])
+            self.bops = float(own[f"{PREFIX}bops"])
+            self.classes: list[str] = own[f"{PREFIX}classes"]
+            self.mean: list[float] = own[f"{PREFIX}mean"]
+            self.std: list[float] = own[f"{PREFIX}std"]
+        except ExportError:
+            raise
+        except (ValueError, TypeError, LookupError) as error:
+            raise ExportError(f"path: its metadata are not {SCHEMA}: {error!r}") from error
+        self._bits = torch.tensor([bits.weight for bits in self.assignment.values()])
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a file.
+
+        Raises:
+            ExportError: it is missing, damaged or foreign.
+        """
+        try:
+            return cls(path.read_bytes())
+        except OSError as error:
+            raise ExportError(f"path: cannot read {path}: {error}") from error
+
+    def __call__(self, images: Tensor) -> Prediction:
+        """See :class:`~dqmq_env.evaluation.deployed.Deployed`."""
+        logits = self._graph.run(images)
+        cost = torch.full((len(images),), self.bops)
+        return Prediction(logits, cost, self._bits.expand(len(images), -1))
+
+
+class OnnxController:
+    """A graph that chooses an assignment for each image.
+
+    Args:
+        data: content of a file that maps ``images`` to ``assignment``, int64 (N,).
+
+    Raises:
+        ExportError: see :class:`OnnxGraph`.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._graph = OnnxGraph(data, CHOICE)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """See :data:`Chooser`."""
+        return self._graph.run(images)
+
+
+class OnnxRunner:
+    """A network for each assignment; the images of a batch are grouped by the one that they get.
+
+    Args:
+        networks: by number.
+        choose: gives each image a number.
+        bops: of choosing, for one image, as a fraction of the network's at 8 bits.
+    """
+
+    def __init__(self, networks: Sequence[Deployed], choose: Chooser, bops: float = 0.0) -> None:
+        self._networks, self._choose, self._bops = tuple(networks), choose, bops
+
+    def __call__(self, images: Tensor) -> Prediction:
+        """See :class:`~dqmq_env.evaluation.deployed.Deployed`.
+
+        Raises:
+            SettingError: what was chosen is not the number of a network for each image.
+        """
+        numbers = self._choose(images)
+        allowed = range(len(self._networks))
+        if numbers.shape != images.shape[:1] or not set(numbers.tolist()) <= set(allowed):
+            raise SettingError(
+                f"choose: got numbers {numbers} for {len(images)} images, allowed is one each of "
+                f"0 to {len(allowed) - 1}"
+            )
+        order = numbers.argsort(stable=True)
+        parts = [
+            self._networks[int(number)](images[numbers == number]) for number in numbers.unique()
+        ]
+        back = order.argsort()
+        return Prediction(
+            torch.cat([part.logits for part in parts])[back],
+            torch.cat([part.cost for part in parts])[back] + self._bops,
+            torch.cat([part.bits for part in parts])[back],
+        )
+
+
+class OnnxFolder:
+    """What a folder of graphs holds, each checked against its checksum before it is used.
+
+    Args:
+        folder: that :func:`~dqmq_env.export.onnx_folder.save_rule` or
+            :func:`~dqmq_env.export.onnx_folder.save_choices` wrote.
+
+    Raises:
+        ExportError: a file is missing, damaged or foreign.
+
+    Attributes:
+        networks: by number.
+        rule: the assignment of each condition; empty where nothing is said of conditions.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        manifest = Manifest.load(folder)
+        self.networks = tuple(OnnxNetwork(entry.read(folder)) for entry in manifest.graphs)
+        self.rule = Rule(
+            {text: self.networks[place].assignment for text, place in manifest.rule.items()}
+        )
+        own = manifest.controller
+        self._controller = None if own is None else OnnxController(own.read(folder))
+        self._controller_bops = manifest.controller_bops
+
+    def under(self, condition: Condition | str) -> OnnxNetwork:
+        """The network for images under ``condition``, which has to be told.
+
+        Raises:
+            ConditionError: there is no such condition.
+            SettingError: the rule says nothing about it.
+        """
+        wanted = assignment_under(self.rule, condition)
+        return next(network for network in self.networks if network.assignment == wanted)
+
+    def runner(self, choose: Chooser | None = None, bops: float = 0.0) -> OnnxRunner:
+        """All networks, by the choice of the folder's controller or of another.
+
+        Args:
+            choose: in place of the controller.
+            bops: of ``choose``, for one image, as a fraction of the network's at 8 bits.
+
+        Raises:
+            SettingError: there is neither.
+        """
+        if choose is not None:
+            return OnnxRunner(self.networks, choose, bops)
+        if self._controller is None:
+            raise SettingError("choose: the folder has no controller, allowed is a function")
+        return OnnxRunner(self.networks, self._controller, self._controller_bops)
