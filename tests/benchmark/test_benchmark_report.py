@@ -15,13 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dqmq_env.benchmark.job import Result
+from dqmq_env.benchmark.job import Job, Result
 from dqmq_env.benchmark.report.command import ReportArguments, write_report
 from dqmq_env.benchmark.report.content import Content, Effort, build
 from dqmq_env.benchmark.report.groups import NORMALISED, POINTS, groups_of, verdicts
 from dqmq_env.benchmark.report.panels import MIXTURE, panels
-from dqmq_env.benchmark.report.runs import Runs, agent_names, read_runs
-from dqmq_env.benchmark.report.summary import bits_maps, learning_curves
+from dqmq_env.benchmark.report.runs import Runs, agent_names, read_runs, task_names
+from dqmq_env.benchmark.report.summary import (
+    UNIFORM,
+    bits_maps,
+    condition_accuracies,
+    learning_curves,
+)
 from dqmq_env.cli import main
 from dqmq_env.errors import ResultError, SettingError
 from tests.benchmark.made_results import (
@@ -40,7 +45,6 @@ from tests.benchmark.made_results import (
 QUICK = {"resamples": 200, "profile_resamples": 100}
 FILES = {"report.html", "report.md", "runs.csv", "curves.csv", "pictures"}
 CHROMIUM = shutil.which("chromium")
-LIVE_TASK = f"{LIVE} (budget=0.2)"
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +211,7 @@ def test_figures_are_what_plotly_takes(report: Path) -> None:
     found = figures(report)
     assert {name: len(own) for name, own in found.items()} == {
         "curves-dqmq-resnet8-tabular-v0": 2,
-        "curves-dqmq-resnet20-v0-budget-0-2": 1,
+        "curves-dqmq-resnet20-v0": 1,
         "profiles-known-optimum": 1,
         "profiles-live": 1,
         "accuracy": 3,
@@ -439,7 +443,7 @@ def test_bits_are_means_over_runs(content: Content) -> None:
             for run in own.runs
             if own.task == task and run.agent == "hybrid"
         ]
-        for task in (TABULAR, LIVE_TASK)
+        for task in (TABULAR, LIVE)
     )
     (found,) = bits_maps(tabular).values()
     assert found.layers == LAYERS
@@ -449,6 +453,28 @@ def test_bits_are_means_over_runs(content: Content) -> None:
     assert list(apart) == ["bits of weights", "bits of activations"]
     expected = np.mean([run.result.rule["clean"]["fc"][1] for run in live])
     assert apart["bits of activations"].bits[3, 0] == pytest.approx(expected)
+
+
+def test_accuracy_per_condition_is_beside_that_of_uniform_bits(run: Path) -> None:
+    runs = [own for own in read_runs([run]).runs if own.result.job.id == LIVE]
+    split, found = condition_accuracies(runs, 100)
+    assert split == "tuned"
+    assert next(iter(found)) == "hybrid"
+    assert list(found)[-1] == UNIFORM
+    for agent, own in found.items():
+        assert list(own) == list(CONDITIONS)
+        for place, condition in enumerate(CONDITIONS):
+            expected = sorted(
+                result.scores[place].tuned or 0
+                for result in (run.result for run in runs)
+                if result.job.label == agent
+            )
+            if agent != UNIFORM:
+                # of five, the lowest and the highest are cut off
+                assert own[condition].value == pytest.approx(np.mean(expected[1:4]))
+                assert own[condition].low <= own[condition].value <= own[condition].high
+            else:
+                assert own[condition].value == runs[0].result.uniform[place].tuned
 
 
 # names and warnings
@@ -465,6 +491,23 @@ def test_agents_are_named_by_their_labels_or_classes() -> None:
     # settings that follow the task do not make another agent
     elsewhere = made("hybrid", LIVE, 0, label="", settings={"width": 8}).job
     assert set(agent_names([plain, elsewhere]).values()) == {"HybridSearch"}
+
+
+def test_tasks_are_named_by_what_sets_them_apart() -> None:
+    def job(task: str, **env: Any) -> Job:
+        return made("hybrid", task, 0, env=env).job
+
+    alone = job(LIVE, budget=0.2, cost="size")
+    assert task_names([alone]) == {alone.task: LIVE}
+    other = job(LIVE, budget=0.3, cost="size")
+    plain = job(LIVE, cost="size")
+    tabular = job(TABULAR, budget=0.2)
+    assert task_names([alone, other, plain, tabular]) == {
+        alone.task: f"{LIVE} (budget=0.2)",
+        other.task: f"{LIVE} (budget=0.3)",
+        plain.task: LIVE,
+        tabular.task: TABULAR,
+    }
 
 
 def test_few_seeds_are_warned_of(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from dqmq_env.benchmark.report.summary import (
     LearningCurve,
     Means,
     by_task,
+    condition_accuracies,
     learning_curves,
     means,
     profiles,
     thresholds,
     uniform_means,
 )
-from dqmq_env.benchmark.statistics import PROFILE_RESAMPLES, RESAMPLES, Band, Numbers
+from dqmq_env.benchmark.statistics import PROFILE_RESAMPLES, RESAMPLES, Band, Interval, Numbers
 from dqmq_env.errors import SettingError
 
 TITLE: Final = "Benchmark report"
@@ -114,6 +115,8 @@ class TaskContent:
         curves: of each agent.
         uniform: what uniform bits have.
         means: of each agent, the highest reward first.
+        split: whose accuracies ``accuracies`` are.
+        accuracies: of each agent under each condition, the best first, uniform bits last.
     """
 
     task: str
@@ -121,6 +124,8 @@ class TaskContent:
     curves: Mapping[str, LearningCurve]
     uniform: Means
     means: Sequence[Means]
+    split: str
+    accuracies: Mapping[str, Mapping[str, Interval]]
 
     @property
     def slug(self) -> str:
@@ -192,8 +197,9 @@ def build(read: Runs, reference: str | None = None, effort: Effort | None = None
                 task,
                 runs,
                 learning_curves(runs, effort.profiles),
-                uniform_means(runs),
+                uniform_means(runs, effort.profiles),
                 means(runs, effort.profiles),
+                *condition_accuracies(runs, effort.profiles),
             )
             for task, runs in by_task(read.runs).items()
         ),

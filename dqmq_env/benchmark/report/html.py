@@ -32,7 +32,7 @@ from dqmq_env.benchmark.report.tables import (
     cost_title,
     job_table,
     source_table,
-    task_table,
+    task_tables,
     verdict_table,
 )
 
@@ -58,8 +58,7 @@ def page(content: Content) -> str:
         "accuracy": _place_all([_accuracy_plot(content)], plots),
         "bits": _place_all([_bits_plot(content)], plots),
         "tasks": _tables(
-            (task_table(own.task, [*own.means, own.uniform]) for own in content.tasks),
-            content.looks,
+            (table for own in content.tasks for table in task_tables(own)), content.looks
         ),
         "costs": _tables([cost_table(content.read.runs)], content.looks),
         "made": _made(content),

@@ -20,7 +20,7 @@ from dqmq_env.benchmark.report.tables import (
     cost_title,
     job_table,
     source_table,
-    task_table,
+    task_tables,
     verdict_table,
 )
 
@@ -39,7 +39,7 @@ def markdown(content: Content, pictures: Path) -> str:
         "profiles": _profiles(content, pictures),
         "accuracy": [line for own in content.tasks for line in _panels(own, content, pictures)],
         "bits": [line for own in content.tasks for line in _bits(own, pictures)],
-        "tasks": [_table(task_table(own.task, [*own.means, own.uniform])) for own in content.tasks],
+        "tasks": [_table(table) for own in content.tasks for table in task_tables(own)],
         "costs": [_table(cost_table(runs))],
         "made": [
             _table(source_table(runs)),

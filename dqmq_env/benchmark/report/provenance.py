@@ -117,7 +117,7 @@ class Made:
 
     Attributes:
         agent: its name.
-        task: where it ran.
+        task: where it ran, with all arguments.
         kind: ``module:Class``.
         settings: those that are not the defaults, as text.
         evaluations: how many each job may spend.
@@ -139,7 +139,7 @@ def jobs(runs: Sequence[Run]) -> list[Made]:
         job = run.result.job
         parts = [f"{name}={value}" for name, value in sorted(job.settings.items())]
         parts += [f"{name}={value}" for name, value in sorted((job.fine_tune or {}).items())]
-        found[run.task, run.agent, job.agent, ", ".join(parts)].append(run)
+        found[job.task, run.agent, job.agent, ", ".join(parts)].append(run)
     return [
         Made(
             agent,

@@ -3,8 +3,8 @@
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,17 @@ from dqmq_env.quality.condition import Condition
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A result, and the name of its agent.
+    """A result, and the names of its task and its agent, unlike for different ones.
 
     Attributes:
         result: what came of the job.
-        agent: as tables and plots name it, unlike for different agents.
+        task: what runs are compared within, as tables and plots name it.
+        agent: as tables and plots name it.
     """
 
     result: Result
+    task: str
     agent: str
-
-    @property
-    def task(self) -> str:
-        """What runs are compared within."""
-        return self.result.job.task
 
     @property
     def seed(self) -> int:
@@ -133,14 +130,39 @@ def read_runs(folders: Sequence[Path]) -> Runs:
         for result in results:
             found.setdefault(result.job.key, result)
         missing += _missing(folder, {result.job.key for result in results})
-    names = agent_names([result.job for result in found.values()])
+    jobs = [result.job for result in found.values()]
+    tasks, agents = task_names(jobs), agent_names(jobs)
     runs = sorted(
-        (Run(result, names[key]) for key, result in found.items()),
+        (Run(result, tasks[result.job.task], agents[key]) for key, result in found.items()),
         key=lambda run: (run.task, run.agent, run.seed, run.result.job.key),
     )
     _check_tasks(runs)
     titles = tuple(folder.resolve().name for folder in folders)
     return Runs(tuple(runs), tuple(damaged), tuple(missing), titles)
+
+
+def task_names(jobs: Iterable[Job]) -> dict[str, str]:
+    """Each task to a short name: its id, and the arguments that tasks of that id differ in."""
+    kinds: defaultdict[str, dict[str, Job]] = defaultdict(dict)
+    for job in jobs:
+        kinds[job.id][job.task] = job
+    return {
+        task: replace(job, env={name: job.env[name] for name in job.env if name in differing}).task
+        for own in kinds.values()
+        for differing in [_differing([job.env for job in own.values()])]
+        for task, job in own.items()
+    }
+
+
+def _differing(environments: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The arguments whose values are not the same in all."""
+    values: defaultdict[str, list[str]] = defaultdict(list)
+    for environment in environments:
+        for name, value in environment.items():
+            values[name].append(json.dumps(value, sort_keys=True))
+    return {
+        name for name, own in values.items() if len(set(own)) > 1 or len(own) < len(environments)
+    }
 
 
 def agent_names(jobs: Sequence[Job]) -> dict[str, str]:

@@ -27,6 +27,9 @@ SPLITS = ("test", "tuned")
 FLOOR = 1e-4
 """Distances to the optimum below it are shown at it, since the axis is logarithmic."""
 
+UNIFORM = "uniform bits"
+"""What tables call the best single width that keeps to the budget."""
+
 _PLACES = 60
 _FIRST_COSTS = ("bops", "size")
 
@@ -170,10 +173,13 @@ def profiles(group: Group, places: Numbers, resamples: int = PROFILE_RESAMPLES) 
 
 
 def cost_names(runs: Iterable[Run]) -> list[str]:
-    """The costs that all runs know, BOPs and size first."""
-    rows = [score.costs.keys() for run in runs for score in run.result.scores]
+    """The costs that all runs know: BOPs and size, before them another that all are about."""
+    every = list(runs)
+    rows = [score.costs.keys() for run in every for score in run.result.scores]
     known = set(rows[0]).intersection(*rows)
-    return [name for name in _FIRST_COSTS if name in known] + sorted(known - {*_FIRST_COSTS})
+    asked = {str(run.result.job.env.get("cost", "bops")) for run in every}
+    first = [*(asked - {*_FIRST_COSTS} if len(asked) == 1 else ()), *_FIRST_COSTS]
+    return [name for name in first if name in known] + sorted(known - {*first})
 
 
 def splits(runs: Iterable[Run]) -> list[str]:
@@ -209,7 +215,7 @@ def means(runs: Sequence[Run], resamples: int) -> list[Means]:
         resamples: of the intervals.
     """
     shares, found = knows_optimum(runs), []
-    known = ["accuracy", *splits(runs)]
+    known = _known(runs)
     costs = cost_names(runs)
     for agent, own in by_agent(runs).items():
         found.append(
@@ -231,24 +237,73 @@ def means(runs: Sequence[Run], resamples: int) -> list[Means]:
     return sorted(found, key=lambda row: (-row.reward.value, row.agent))
 
 
-def uniform_means(runs: Sequence[Run]) -> Means:
-    """The same for uniform bits, which are no runs."""
-    first, result = runs[0], runs[0].result
-    reward = first.uniform_reward
-    best = result.optimum if knows_optimum(runs) else None
+def uniform_means(runs: Sequence[Run], resamples: int) -> Means:
+    """The same for uniform bits, which are no runs of their own: once for each seed.
+
+    Args:
+        runs: of one task.
+        resamples: of the intervals, where seeds differ.
+    """
+    results = _uniform(runs)
+    reward = runs[0].uniform_reward
+    best = results[0].optimum if knows_optimum(runs) else None
     accuracies = {
-        name: _exact(
-            _accuracy(result.uniform, name) if name != "tuned" or first.tuned_uniform else math.nan
-        )
-        for name in ("accuracy", *splits(runs))
+        name: _over_seeds([_accuracy(own.uniform, name) for own in results], resamples)
+        for name in _known(runs)
     }
-    costs = {name: _cost(result.uniform, name) for name in cost_names(runs)}
+    costs = {name: _cost(results[0].uniform, name) for name in cost_names(runs)}
     share = None if best is None else _exact(reward / best)
-    return Means("uniform bits", 0, _exact(reward), share, accuracies, costs)
+    return Means(UNIFORM, 0, _exact(reward), share, accuracies, costs)
+
+
+def condition_accuracies(
+    runs: Sequence[Run], resamples: int
+) -> tuple[str, dict[str, dict[str, Interval]]]:
+    """Accuracy on ``test`` under each condition, after fine-tuning where all runs have that.
+
+    Args:
+        runs: of one task.
+        resamples: of the intervals.
+
+    Returns:
+        ``test`` or ``tuned``, and agent to condition to the interquartile mean over its runs, the
+        best in the mean over conditions first and uniform bits last; top-1, in [0, 1].
+    """
+    split = splits(runs)[-1]
+    found = {
+        agent: _by_condition([run.result.scores for run in own], split, resamples)
+        for agent, own in by_agent(runs).items()
+    }
+    order = sorted(found, key=lambda agent: -sum(own.value for own in found[agent].values()))
+    uniform = _by_condition([own.uniform for own in _uniform(runs)], split, resamples)
+    return split, {agent: found[agent] for agent in order} | {UNIFORM: uniform}
+
+
+def _by_condition(
+    rows: Sequence[Sequence[Score]], split: str, resamples: int
+) -> dict[str, Interval]:
+    return {
+        scores[0].condition: _over_seeds([_top_1(score, split) for score in scores], resamples)
+        for scores in zip(*rows, strict=True)
+    }
+
+
+def _uniform(runs: Sequence[Run]) -> list[Result]:
+    """One result for each seed: all of a seed have the same uniform bits, trained alike."""
+    return list({run.seed: run.result for run in reversed(runs)}.values())[::-1]
+
+
+def _known(runs: Sequence[Run]) -> list[str]:
+    return ["accuracy", *splits(runs)]
 
 
 def _accuracy(scores: Sequence[Score], name: str) -> float:
-    return over_mixture(scores, lambda score: float(getattr(score, name)))
+    return over_mixture(scores, lambda score: _top_1(score, name))
+
+
+def _top_1(score: Score, name: str) -> float:
+    value = getattr(score, name)
+    return math.nan if value is None else float(value)
 
 
 def _cost(scores: Sequence[Score], name: str) -> float:
@@ -257,6 +312,13 @@ def _cost(scores: Sequence[Score], name: str) -> float:
 
 def _interval(values: Sequence[float], resamples: int) -> Interval:
     return interval([np.array(values)], iqm, resamples)
+
+
+def _over_seeds(values: Sequence[float], resamples: int) -> Interval:
+    """Without an interval where all are the same, as what nothing was drawn for is."""
+    if len(set(values)) == 1 or any(map(math.isnan, values)):
+        return _exact(values[0])
+    return _interval(values, resamples)
 
 
 def _exact(value: float) -> Interval:

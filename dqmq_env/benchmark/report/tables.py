@@ -1,11 +1,12 @@
 """The tables of a report, as cells that a page can sort and Markdown can print."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from dqmq_env.benchmark.report.content import TaskContent
 from dqmq_env.benchmark.report.groups import GAPS, NORMALISED, Group, Reach, Verdict
 from dqmq_env.benchmark.report.provenance import jobs, sources
 from dqmq_env.benchmark.report.runs import Run
@@ -114,8 +115,15 @@ def comparison_table(group: Group, found: Sequence[Verdict], reference: str) -> 
     )
 
 
-def task_table(task: str, rows: Sequence[Means]) -> Table:
-    """What each agent came to on a task, uniform bits among them."""
+def task_tables(content: TaskContent) -> tuple[Table, Table]:
+    """What each agent came to on a task, over the mixture and under each condition."""
+    return (
+        _mixture_table(content.task, [*content.means, content.uniform]),
+        _condition_table(content.task, content.split, content.accuracies),
+    )
+
+
+def _mixture_table(task: str, rows: Sequence[Means]) -> Table:
     first = rows[0]
     heads = ["agent", "runs", "reward [95%]"]
     heads += ["share of optimum"] * (first.share is not None)
@@ -137,6 +145,21 @@ def task_table(task: str, rows: Sequence[Means]) -> Table:
         "percent of those at 8 bits."
     )
     return Table(caption, tuple(heads), tuple(cells))
+
+
+def _condition_table(
+    task: str, split: str, accuracies: Mapping[str, Mapping[str, Interval]]
+) -> Table:
+    conditions = list(next(iter(accuracies.values())))
+    rows = [
+        (Cell(agent), *(_percent(own[condition]) for condition in conditions))
+        for agent, own in accuracies.items()
+    ]
+    caption = (
+        f"{task}, {_ACCURACIES[split]} under each condition, %: interquartile means over runs with "
+        "their 95% intervals."
+    )
+    return Table(caption, ("agent", *conditions), tuple(rows))
 
 
 def cost_table(runs: Sequence[Run]) -> Table:
@@ -210,6 +233,10 @@ def number(value: float, digits: int = 0, unit: str = "") -> Cell:
 def cost_title(name: str) -> str:
     """What a cost is called in tables and plots."""
     return "BOPs" if name == "bops" else name
+
+
+def _percent(own: Interval) -> Cell:
+    return spread(Interval(100 * own.value, 100 * own.low, 100 * own.high), 2)
 
 
 def _median(runs: Sequence[Run], value: Callable[[Run], float], digits: int = 0) -> Cell:
