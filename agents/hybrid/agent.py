@@ -54,7 +54,7 @@ class HybridAgent:
     Attributes:
         actions: the form of its actions, as :class:`~dqmq_env.search.protocol.Agent` has it.
         masked: whether it takes masks.
-        images_settled: images passed through the network after training, counting each time.
+        images_settled: images passed through the network to settle it, counting each time.
     """
 
     actions = "discrete"
@@ -99,11 +99,11 @@ class HybridAgent:
         self.policy.anchors.copy_(torch.tensor(starts))
         self.policy.to(self.device)
         self._layout = ObservationLayout(widths)
-        objective = HybridObjective(
-            self.policy, self.costing, settings, problem.granularity, schedule.seed
+        self._objective = HybridObjective(
+            self.policy, self.costing, settings, problem.granularity, schedule.seed, self._settle
         )
         self.trainer = Trainer(
-            problem, self.network, objective, schedule, folder, self.device, "hybrid"
+            problem, self.network, self._objective, schedule, folder, self.device, "hybrid"
         )
         self._settled = False
         self.images_settled = 0
@@ -117,7 +117,8 @@ class HybridAgent:
         """
         self.trainer.run(callback, progress_bar)
         if self.trainer.step == self.schedule.steps and not self._settled:
-            self._settle()
+            self.images_settled = self._objective.images_at_rest + self._settle()
+            self._settled = True
         return self
 
     def predict(
@@ -227,8 +228,8 @@ class HybridAgent:
         with eval_mode(self.network):
             self.network(self.problem.normalize(self.problem.calibration), choose)
 
-    def _settle(self) -> None:
-        """Make the network and the budget right for decisions without draws."""
+    def _settle(self) -> int:
+        """Make network and budget right for decisions without draws; returns images passed."""
         size, count = self.schedule.batch, self.settings.settle_images
         batches = MixedQualityBatches(
             self.problem.data.train,
@@ -238,11 +239,10 @@ class HybridAgent:
             group=size if self.problem.granularity == "batch" else 1,
         )
         images = [batches.at(step).images.to(self.device) for step in range(count // size)]
-        if images:
-            dynamic = self._dynamic(self.settings.budget)
-            self.images_settled = measure_batch_norms(dynamic, images)
-            self.images_settled += meet_budget(dynamic, images)
-        self._settled = True
+        if not images:
+            return 0
+        dynamic = self._dynamic(self.settings.budget)
+        return measure_batch_norms(dynamic, images) + meet_budget(dynamic, images)
 
 
 def choose_device(name: str) -> torch.device:

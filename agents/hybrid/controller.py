@@ -39,7 +39,7 @@ class Controller:
         quality: descriptor of each group, shape (G, 6).
         budget: of each group, as a fraction of the cost at 8 bits, shape (G,).
         temperature: of the policy.
-        sampling: without it the most probable width is taken.
+        sampling: without it the most probable width is taken, and the policy gets no gradient.
         limit: bound on the cost of each group, shape (G,), kept by leaving out widths that would
             make it unreachable; where it is out of reach from the start, the lowest are taken.
 
@@ -97,7 +97,7 @@ class Controller:
     def _given(self, drawn: Drawn) -> RelaxedBits:
         """What the layer computes with."""
         if self._sampling is None:
-            return RelaxedBits(drawn.relaxed, drawn.sample)
+            return RelaxedBits(drawn.relaxed.detach(), drawn.sample)
         gradient = self._sampling.gradient
         own = gradient.log_probability(drawn)
         if own is not None:

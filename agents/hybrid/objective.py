@@ -1,5 +1,6 @@
 """The hybrid target: task loss and quantisation cost, through the network into everything."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -27,12 +28,19 @@ class HybridObjective:
     is held by a :class:`~agents.hybrid.multiplier.Multiplier`. Where many budgets are learned, each
     group has its own, drawn evenly on a logarithmic scale.
 
+    When the settings' share of the run lies behind, the policy comes to rest: decisions are its
+    most probable ones, and the loss is that of the task.
+
     Args:
         policy: learned.
         costing: of the network's layers.
         settings: see :class:`~agents.hybrid.settings.HybridSettings`.
         granularity: of the problem.
         seed: of sampling.
+        at_rest: called once, when the policy has learned; returns a number of images.
+
+    Attributes:
+        images_at_rest: what ``at_rest`` returned.
     """
 
     def __init__(
@@ -42,12 +50,16 @@ class HybridObjective:
         settings: HybridSettings,
         granularity: str,
         seed: int,
+        at_rest: Callable[[], int],
     ) -> None:
         self.policy, self.costing, self.settings, self.seed = policy, costing, settings, seed
         self.size = 1 if granularity == "image" else settings.group
         self.group = self.size if granularity == "batch" else 1
         self.multiplier = Multiplier(len(policy.knots), settings.multiplier_rate, settings.penalty)
         self._granularity = granularity
+        self._at_rest = at_rest
+        self.images_at_rest = 0
+        self._searching = True
         self._gradient = GRADIENTS[settings.gradient]
         self._numbers: dict[str, float] = {}
         self._bits = torch.zeros(0)
@@ -66,6 +78,9 @@ class HybridObjective:
 
     def loss(self, network: QuantizedNetwork, step: Step) -> Tensor:
         """See :class:`~dqmq_env.training.objective.Objective`."""
+        if self._searching and step.progress >= self.settings.search_share:
+            self.images_at_rest = self._at_rest()
+            self._searching = False
         generator = torch_generator(self.seed, "bits", step.number)
         quality = describe(step.batch.images).unflatten(0, (-1, self.size)).mean(1)
         budget = self._budgets(len(quality), generator).to(quality)
@@ -77,28 +92,31 @@ class HybridObjective:
             quality,
             budget,
             temperature,
-            Sampling(self._gradient, generator),
+            Sampling(self._gradient, generator) if self._searching else None,
             budget if self.settings.hold == "image" else None,
         )
         losses = step.losses(network(step.x, controller))
         task = losses.mean()
-        held = self.multiplier.term(controller.expected_cost, budget, self.policy.shares(budget))
+        cost = controller.expected_cost if self._searching else controller.cost().to(budget)
         self._bits = controller.bits
         self._corruptions = [own.corruption for own in step.batch.conditions[:: self.size]]
         self._numbers = {
             "loss/task": task.item(),
-            "policy/expected_cost": controller.expected_cost.mean().item(),
-            "policy/excess": (controller.expected_cost / budget).mean().item() - 1,
+            "policy/expected_cost": cost.mean().item(),
+            "policy/excess": (cost / budget).mean().item() - 1,
             "policy/multiplier": float(self.multiplier.values.mean()),
             "policy/temperature": temperature,
         }
+        if not self._searching:
+            return task
         if controller.log_probability is not None:
             task = task + score_term(losses, controller.log_probability)
-        return task + held
+        return task + self.multiplier.term(cost, budget, self.policy.shares(budget))
 
     def after_step(self) -> None:
         """See :class:`~dqmq_env.training.objective.Objective`."""
-        self.multiplier.update()
+        if self._searching:
+            self.multiplier.update()
 
     def log(self, log: TrainingLog, step: int) -> dict[str, float]:
         """See :class:`~dqmq_env.training.objective.Objective`."""
@@ -120,12 +138,19 @@ class HybridObjective:
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`~dqmq_env.training.objective.Objective`."""
-        return {"policy": self.policy.state_dict(), "multiplier": self.multiplier.values}
+        return {
+            "policy": self.policy.state_dict(),
+            "multiplier": self.multiplier.values,
+            "searching": self._searching,
+            "images_at_rest": self.images_at_rest,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`~dqmq_env.training.objective.Objective`."""
         self.policy.load_state_dict(state["policy"])
         self.multiplier.values = state["multiplier"].clone()
+        self._searching = bool(state["searching"])
+        self.images_at_rest = int(state["images_at_rest"])
 
     def _budgets(self, groups: int, generator: torch.Generator) -> Tensor:
         """A budget for each group, one in each of as many equal parts of the range."""

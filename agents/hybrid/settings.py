@@ -33,13 +33,17 @@ class HybridSettings:
         policy_rate: peak learning rate of AdamW for the policy.
         multiplier_rate: step of the multiplier for each unit of relative excess.
         penalty: weight of the squared relative excess.
+        search_share: share of the training in which bits are drawn and the policy learns. Then the
+            budget is met, each decision is the most probable one, and weights and steps alone go on
+            learning, at the bits that they will have.
         first_temperature: of the distribution over bits at the start.
-        last_temperature: at the end; between the two it falls exponentially.
+        last_temperature: when the policy has learned; until then it falls exponentially.
         group: consecutive images of a training batch that share their bits (and, under the
             granularity ``batch``, their condition); images of granularity ``image`` never do.
         embedding: size of what the policy makes of what it sees.
-        settle_images: training images that, after training, batch normalisation is measured
-            anew on and the budget is met on; 0 leaves both as training left them.
+        settle_images: training images that, when the policy has learned and again after training,
+            batch normalisation is measured anew on and the budget is met on; 0 leaves both as
+            training left them.
 
     Raises:
         SettingError: a setting is outside what is allowed.
@@ -54,6 +58,7 @@ class HybridSettings:
     policy_rate: float = 0.03
     multiplier_rate: float = 0.02
     penalty: float = 2.0
+    search_share: float = 0.3
     first_temperature: float = 1.0
     last_temperature: float = 0.1
     group: int = 32
@@ -69,6 +74,10 @@ class HybridSettings:
         ):
             if value not in allowed:
                 raise SettingError(f"{name}: got {value!r}, allowed are {list(allowed)}")
+        if not 0 < self.search_share <= 1:
+            raise SettingError(
+                f"search_share: got {self.search_share}, allowed is above 0 and up to 1"
+            )
         unknown = sorted(set(self.sees) - set(SOURCES))
         if unknown:
             raise SettingError(f"sees: got {unknown}, allowed are {list(SOURCES)}")
@@ -86,4 +95,4 @@ class HybridSettings:
     def temperature(self, progress: float) -> float:
         """Temperature when a share ``progress`` of the run lies behind."""
         ratio = self.last_temperature / self.first_temperature
-        return float(self.first_temperature * ratio**progress)
+        return float(self.first_temperature * ratio ** min(1.0, progress / self.search_share))

@@ -24,16 +24,16 @@ def measure_batch_norms(dynamic: DynamicNetwork, batches: Sequence[Tensor]) -> i
         Number of images passed through the network.
     """
     norms = [m for m in dynamic.network.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
+    before = [(norm.momentum, norm.training) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over batches
         norm.train()
     for images in batches:
         dynamic.run(images)
-    for norm, momentum in zip(norms, momenta, strict=True):
+    for norm, (momentum, training) in zip(norms, before, strict=True):
         norm.momentum = momentum
-        norm.eval()
+        norm.train(training)
     return sum(len(images) for images in batches)
 
 

@@ -273,3 +273,21 @@ def test_cheap_eyes_cost_less(by_image: NetworkProblem) -> None:
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         HybridSettings(**{"budget": 0.3, **settings})
+
+
+def test_when_the_policy_has_learned_only_the_weights_go_on(by_image: NetworkProblem) -> None:
+    agent = make_agent(by_image, search_share=0.5)
+    gains, weights = [], []
+
+    def note(step: int) -> bool:
+        gains.append(agent.policy.head.gain.detach().clone())
+        weights.append(agent.network.layers[1].inner.weight.detach().clone())
+        return True
+
+    agent.learn(note)
+    assert not torch.equal(gains[0], gains[19])
+    assert all(torch.equal(gains[19], later) for later in gains[20:])
+    assert not torch.equal(weights[19], weights[39])
+    # the budget was met once when the policy had learned, and once more at the end
+    assert agent.images_settled >= 2 * 2 * 128
+    assert agent.images_settled % 128 == 0

@@ -248,4 +248,4 @@ def test_a_job_and_its_report(table_file: str, agent: str, word: str) -> None:
     result = run_job(Job(agent, TABULAR, 60, 0, env=env))
     for score in (*result.scores, *result.uniform):
         assert score.costs[word] <= 0.9 + 1e-9
-    assert cost_names([Run(result, "one")]) == [word, "bops", "size"]
+    assert cost_names([Run(result, "one", "two")]) == [word, "bops", "size"]

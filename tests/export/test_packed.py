@@ -225,18 +225,18 @@ def test_a_snapped_network_has_the_weights_that_its_widest_codes_stand_for(
     """With learned steps it is the network whose float weights are exchanged, and nothing else."""
     rule = make_rule(tiny_problem)
     trained = fine_tune(tiny_problem, rule, Schedule(images=8, batch=8))
-    expected = copy.deepcopy(trained._network)
+    expected = copy.deepcopy(trained.network)
     with torch.no_grad():
         for layer in expected.layers:
             widest = max(own[layer.spec.name].weight for own in rule.values())
             layer.inner.weight.copy_(layer.quantized_weight(widest))
-    found = snapped(trained._network, trained.rule)
+    found = snapped(trained.network, trained.rule)
     for condition, assignment in trained.rule.items():
         by_hand = StaticNetwork(expected, assignment, tiny_problem.normalize)
         own = StaticNetwork(found, assignment, tiny_problem.normalize)
         assert own(images).logits.equal(by_hand(images).logits), condition
     widest_bits = trained.rule[NOISE]
-    before = StaticNetwork(trained._network, widest_bits, tiny_problem.normalize)
+    before = StaticNetwork(trained.network, widest_bits, tiny_problem.normalize)
     after = StaticNetwork(found, widest_bits, tiny_problem.normalize)
     assert before(images).logits.equal(after(images).logits)
 
