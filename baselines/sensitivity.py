@@ -139,7 +139,7 @@ def measure(target: Target, space: Space, criterion: str = "loss") -> Rows:
 
 def looks(space: Space) -> int:
     """Number of assignments that are looked at to measure every option."""
-    return 1 + sum(len(_alone(options)) for options in space.options)
+    return 1 + sum(len(alone(options)) for options in space.options)
 
 
 def _widest(space: Space) -> Places:
@@ -153,25 +153,29 @@ def _measure(target: Target, space: Space) -> Measured:
     measured = Measured(base, [], [])
     for layer, options in enumerate(space.options):
         found = {}
-        for place in _alone(options):
+        for place in alone(options):
             changed = widest.copy()
             changed[layer] = place
             answer = target.look(space.assignment(changed))
             found[place] = np.array([answer.loss - base.loss, answer.accuracy - base.accuracy])
-        parts = [_parts(options, place) for place in range(len(options))]
+        parts = [parts_of(options, place) for place in range(len(options))]
         rises = np.array([sum((found[part] for part in own), np.zeros(2)) for own in parts])
         measured.loss.append(rises[:, 0])
         measured.accuracy.append(rises[:, 1])
     return measured
 
 
-def _alone(options: Sequence[LayerBits]) -> list[int]:
-    """The places of a layer's options that are looked at."""
-    return sorted({part for place in range(len(options)) for part in _parts(options, place)})
+def alone(options: Sequence[LayerBits]) -> list[int]:
+    """The places of a layer's options that have to be looked at; see :func:`parts_of`."""
+    return sorted({part for place in range(len(options)) for part in parts_of(options, place)})
 
 
-def _parts(options: Sequence[LayerBits], place: int) -> tuple[int, ...]:
-    """The places of the options that harm adds up of: narrower weights, a narrower activation."""
+def parts_of(options: Sequence[LayerBits], place: int) -> tuple[int, ...]:
+    """The places of the options that the harm of one adds up of.
+
+    That is narrower weights and a narrower activation, where both stand alone among the options;
+    else the option itself; and nothing for the widest.
+    """
     widest, own = options[-1], options[place]
     if own == widest:
         return ()

@@ -16,7 +16,9 @@ Data-quality-aware mixed-precision quantisation as a Gymnasium suite.
 
 commands:
   envs      list the environments and what they decide about
+  search    find the bits of a network's layers under a budget, in seconds
   train     train the hybrid agent: bits that follow each image
+  tune      train a network's weights at the bits that a search has found
   demo      the demonstration: the hybrid agent beside uniform bits
   bench     run a suite of agents, tasks and seeds, here or on many machines
   report    a page, pictures and plain numbers from the results of a bench
@@ -45,8 +47,16 @@ def main(arguments: list[str] | None = None) -> None:
         command(words[1:])
 
 
+def _search(words: list[str]) -> None:
+    own_package("baselines.fast_search.command").main(words)
+
+
 def _train(words: list[str]) -> None:
     own_package("agents.hybrid.train").main(words)
+
+
+def _tune(words: list[str]) -> None:
+    own_package("agents.tune").main(words)
 
 
 def _demo(words: list[str]) -> None:
@@ -92,7 +102,9 @@ def _cost(words: list[str]) -> None:
 
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "envs": _envs,
+    "search": _search,
     "train": _train,
+    "tune": _tune,
     "demo": _demo,
     "bench": _bench,
     "report": _report,

@@ -13,6 +13,8 @@ from dqmq_env.envs.settings import Setting, SettingEnv
 from dqmq_env.files import atomic_write_text
 from dqmq_env.registration import ALL_ENTRIES, Entry
 
+_LINE = 100
+
 
 def page(entry: Entry) -> str:
     """The Markdown page of an id: its class docstring and the arguments of its constructor."""
@@ -26,8 +28,11 @@ def page(entry: Entry) -> str:
     bullets = "\n".join(f"* `{name}`: {meaning}" for name, meaning in arguments.items())
     defaults = ", ".join(f"`{key}={value!r}`" for key, value in entry.kwargs.items())
     made = f"Registered with {defaults}.\n\n" if defaults else ""
-    given = "".join(f", {key}={code}" for key, code in entry.needs.items())
-    example = f'import gymnasium as gym\n\nenv = gym.make("dqmq_env:{entry.id}"{given})'
+    given = [f'"dqmq_env:{entry.id}"', *(f"{key}={code}" for key, code in entry.needs.items())]
+    call = f"env = gym.make({', '.join(given)})"
+    if len(call) > _LINE:
+        call = f"env = gym.make(\n    {', '.join(given)}\n)"
+    example = f"import gymnasium as gym\n\n{call}"
     return (
         f"# {entry.id}\n\n~~~python\n{example}\n~~~\n\n"
         f"{description}\n\n## Arguments\n\n{made}{bullets}\n"

@@ -14,7 +14,7 @@ class Entry(NamedTuple):
         entry_point: class of one episode.
         vector_entry_point: class of many.
         kwargs: what the id sets.
-        needs: argument that the user must give, to an example of it in code.
+        needs: argument that the user gives, to an example of it in code.
     """
 
     id: str
@@ -87,7 +87,15 @@ TORCHVISION_ENTRIES = tuple(
 )
 """Ids of environments over a torchvision network and a folder that the user brings."""
 
-ALL_ENTRIES = (*ENTRIES, *TORCHVISION_ENTRIES, OWN_PROBLEM)
+OWN_NETWORK_ENTRIES = _forms(
+    "DQMQ-Own",
+    "own:OwnNetwork",
+    {},
+    {"network": '"mynet:make"', "data": '"photos"', "weights": '"mynet.pt"'},
+)
+"""Ids of environments over a network and a folder that the user brings, as plain values."""
+
+ALL_ENTRIES = (*ENTRIES, *TORCHVISION_ENTRIES, *OWN_NETWORK_ENTRIES, OWN_PROBLEM)
 """Every id of the suite."""
 
 

@@ -1,9 +1,10 @@
 """Train the hybrid agent: bits that follow each image, learned jointly with quantised weights.
 
-The network starts from a shipped float checkpoint. Its weights, its quantisers' step sizes and
-the policy that gives each layer its bits are trained together on images of mixed quality, under a
-bound on the average BOPs. A run that was killed goes on where its last saved step ended when the
-same command is given again, and ends with the same numbers.
+The network starts from a shipped float checkpoint, or it is one of your own over a folder of your
+own images. Its weights, its quantisers' step sizes and the policy that gives each layer its bits
+are trained together on images of mixed quality, under a bound on the average BOPs. A run that was
+killed goes on where its last saved step ended when the same command is given again, and ends with
+the same numbers. (`dqmq tune` trains the weights alone, at bits that `dqmq search` has found.)
 
 What the bits follow is --granularity: each image, each batch of images of one condition, or nothing
 (static: the ablation that shows what following the quality is worth). What the policy sees of the
@@ -20,12 +21,13 @@ Examples:
   dqmq train --sees quality channels --bits 2 3 4 --budget 0.12 --run runs/eyes
   dqmq train --lowest-budget 0.08 --budget 0.3 --run runs/many    # one run, many budgets
   dqmq train --data FOLDER --images 580000    # ten passes over the full Fashion-MNIST
+  dqmq train --network mynet:make --weights mynet.pt --data photos --run runs/mine
   tensorboard --logdir runs                  # losses, multiplier, bits per layer and condition
 """
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import gymnasium as gym
 import torch
@@ -35,10 +37,11 @@ import dqmq_env  # noqa: F401 - registers the environments
 from agents.hybrid.agent import HybridAgent
 from agents.hybrid.settings import HybridSettings
 from agents.hybrid.table import print_table
+from dqmq_env.envs.network_arguments import NetworkArguments, reads_folder
 from dqmq_env.evaluation.report import evaluate
+from dqmq_env.problem.digests import digests
 from dqmq_env.program import one_line_errors
-from dqmq_env.quality import DEFAULT_CONDITIONS
-from dqmq_env.quality.conditioned import ConditionedImages
+from dqmq_env.training.final_images import final_images
 from dqmq_env.training.loop import Schedule
 from dqmq_env.training.run_folder import claim_run_folder
 
@@ -48,58 +51,56 @@ class TrainArguments:
     """What to train, how long, and where to put it.
 
     Attributes:
-        env: id of an environment over a live network.
-        checkpoint: name of the shipped float checkpoint to start from.
-        data: folder of the full Fashion-MNIST files; the embedded subset when left out.
-        bits: candidate bits of all layers but the first and the last, which keep 8.
+        network: and images.
         granularity: what bits follow: image, batch, or static for nothing.
         hybrid: the policy's side.
         schedule: how long and how fast.
         run: folder of the run: settings, resumable state, TensorBoard events, agent, evaluation.
         device: auto, cpu, cuda or any other name that torch knows.
         threads: CPU threads of torch; 0 leaves its own choice.
+        train_images: images of a folder that weights are trained on; fewer where there are fewer.
         test_images: images of the test split that each condition is judged on at the end.
     """
 
-    env: str = "DQMQ-ResNet-v0"
-    checkpoint: str = "resnet20-fashion-mnist"
-    data: str | None = None
-    bits: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
+    network: NetworkArguments = field(default_factory=NetworkArguments)
     granularity: Literal["image", "batch", "static"] = "image"
     hybrid: HybridSettings = field(default_factory=HybridSettings)
     schedule: Schedule = field(default_factory=Schedule)
     run: Path = Path("runs/hybrid")
     device: str = "auto"
     threads: int = 0
+    train_images: int = 20_000
     test_images: int = 4_000
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The environment that is trained on: its ``id``, and its keyword ``settings``."""
+        name = self.network.id
+        numbers = ("train_images", "test_images") if reads_folder(name) else ()
+        further = {own: getattr(self, own) for own in ("granularity", *numbers)}
+        return {"id": name, "settings": self.network.settings(further)}
 
 
 def train(arguments: TrainArguments) -> None:
     """Train, save the agent, evaluate it on the ``test`` split, print the table."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    env = gym.make(
-        arguments.env,
-        checkpoint=arguments.checkpoint,
-        data=arguments.data,
-        bits=arguments.bits,
-        granularity=arguments.granularity,
-    )
+    environment = arguments.environment
+    env = gym.make(environment["id"], **environment["settings"])
     agent = HybridAgent(
         env, arguments.hybrid, arguments.schedule, arguments.run, device=arguments.device
     )
-    settings = asdict(arguments)
-    for name in ("run", "device", "threads"):
+    settings = {"environment": environment, **asdict(arguments)}
+    for name in ("network", "run", "device", "threads"):
         del settings[name]
+    settings |= digests(agent.problem)
     claim_run_folder(arguments.run, settings)
     agent.learn(progress_bar=True)
     agent.save(arguments.run / "agent.dqmq")
     layers = [spec.name for spec in agent.problem.layers]
-    images = ConditionedImages(
-        agent.problem.data.test.take(arguments.test_images), agent.problem.seed
-    )
+    images, conditions = final_images(agent.problem, arguments.test_images)
     results = [
-        evaluate(f"at-{budget:.3f}", layers, agent.deployed(budget), images, DEFAULT_CONDITIONS)
+        evaluate(f"at-{budget:.3f}", layers, agent.deployed(budget), images, conditions)
         for budget in evaluated_budgets(arguments.hybrid)
     ]
     for result in results:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dqmq_env.benchmark.picture import (
     GREY,
-    bops_axis,
+    cost_axis,
     label_ends,
     log_ticks,
     log_x_axis,
@@ -134,7 +134,7 @@ def plot_fronts(
             percent = 100 * np.array(fronts[condition], np.float64)
             axes.plot(*percent.T, color=colour, marker=marker, **_SMALL_MARKS, label=condition)
             ends[condition] = ((percent[-1, 0], percent[-1, 1]), colour)
-        bops_axis(axes, [cost for points in fronts.values() for cost, _ in points])
+        cost_axis(axes, [cost for points in fronts.values() for cost, _ in points])
         axes.set_ylabel("accuracy (%)")
         axes.grid()
         label_ends(figure, axes, ends)
@@ -182,7 +182,7 @@ def plot_value(
             _draw_band(lower, budgets, gain.low, gain.high, colour)
             lower.plot(budgets, gain.points, color=colour, marker=marker, **_MARKS)
         drawn: tuple[Curve | Gain, ...] = (*curves.values(), *gains.values())
-        bops_axis(lower, [budget for line in drawn for budget in line.budgets])
+        cost_axis(lower, [budget for line in drawn for budget in line.budgets])
         upper.set_ylabel("accuracy (%)")
         lower.set_ylabel(f"gain over {reference}\n(points, with 95% interval)")
         for axes in (upper, lower):

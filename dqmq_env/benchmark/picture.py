@@ -97,9 +97,10 @@ def log_x_axis(axes: Axes, values: Sequence[float], label: str) -> None:
     axes.set_xlabel(label)
 
 
-def bops_axis(axes: Axes, costs: Iterable[float]) -> None:
-    """Make the x axis one of BOPs in percent, for ``costs`` as fractions of those at 8 bits."""
-    log_x_axis(axes, [100 * cost for cost in costs], "BOPs (% of the network at 8 bits, log scale)")
+def cost_axis(axes: Axes, costs: Iterable[float], name: str = "BOPs") -> None:
+    """Make the x axis one of a cost in percent, for ``costs`` as fractions of that at 8 bits."""
+    label = f"{name} (% of the network at 8 bits, log scale)"
+    log_x_axis(axes, [100 * cost for cost in costs], label)
 
 
 def label_ends(

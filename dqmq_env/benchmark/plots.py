@@ -14,7 +14,7 @@ from matplotlib.path import Path as Path2D
 from matplotlib.transforms import Bbox, BboxBase
 from numpy.typing import NDArray
 
-from dqmq_env.benchmark.picture import GREY, bops_axis, looks, picture
+from dqmq_env.benchmark.picture import GREY, cost_axis, looks, picture
 
 BASELINE_GROUP: Final = "uniform"
 
@@ -29,7 +29,7 @@ class CostPoint:
 
     Attributes:
         label: what is written beside it.
-        cost: its BOPs as a fraction of the network's at 8 bits, above 0.
+        cost: as a fraction of the network's at 8 bits, above 0.
         accuracy: its mean accuracy, in [0, 1].
         low: lower end of the 95% interval of ``accuracy``.
         high: upper end of it.
@@ -108,14 +108,15 @@ def plot_bits_heat_map(
 
 
 def plot_accuracy_against_cost(
-    points: Sequence[CostPoint], path: str | Path, *, title: str
+    points: Sequence[CostPoint], path: str | Path, *, title: str, cost: str = "BOPs"
 ) -> None:
-    """Write a plot of accuracy against BOPs, with 95% intervals, as PNG.
+    """Write a plot of accuracy against a cost, with 95% intervals, as PNG.
 
     Args:
         points: at least one; groups get their colours in the order in which they come.
         path: file to write; folders that are missing are made.
         title: what the picture shows, in plain words.
+        cost: its name.
 
     Raises:
         ValueError: there are no points.
@@ -128,11 +129,11 @@ def plot_accuracy_against_cost(
         axes.margins(y=0.12)
         for group, (colour, marker) in looks((p.group for p in points), BASELINE_GROUP).items():
             members = sorted((p for p in points if p.group == group), key=lambda p: p.cost)
-            cost, accuracy, low, high = np.array(
+            costs, accuracy, low, high = np.array(
                 [(100 * p.cost, 100 * p.accuracy, 100 * p.low, 100 * p.high) for p in members]
             ).T
             axes.errorbar(
-                cost,
+                costs,
                 accuracy,
                 (accuracy - low, high - accuracy),
                 color=colour,
@@ -140,7 +141,7 @@ def plot_accuracy_against_cost(
                 linestyle="-" if group == BASELINE_GROUP else "none",
                 label=group,
             )
-        bops_axis(axes, (point.cost for point in points))
+        cost_axis(axes, (point.cost for point in points), cost)
         axes.grid()
         axes.set_ylabel("accuracy (%), with 95% interval")
         figure.legend(loc="outside lower center", ncols=4)

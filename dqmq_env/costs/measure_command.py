@@ -17,11 +17,9 @@ and then, in Python:
   gym.make("DQMQ-ResNet-v0", cost="latency", latency_table="latency.csv", budget=0.9)
 """
 
-import sys
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -29,7 +27,7 @@ from dqmq_env.costs.cost import REFERENCE_BITS, total
 from dqmq_env.costs.latency import LatencyTable
 from dqmq_env.costs.measuring import Measuring
 from dqmq_env.costs.show_command import show_table
-from dqmq_env.errors import NetworkError, SettingError, TableError
+from dqmq_env.errors import SettingError, TableError
 from dqmq_env.quantization.assignment import BitAssignment
 
 if TYPE_CHECKING:
@@ -101,27 +99,9 @@ def _network(arguments: MeasureArguments) -> "tuple[nn.Module, Tensor]":
             f"input_shape: got {arguments.input_shape}, allowed are channels, height and width, "
             "such as --input-shape 3 32 32"
         )
-    return _made(arguments.network), torch.zeros(1, *arguments.input_shape)
+    from dqmq_env.zoo.own import make_network
 
-
-def _made(text: str) -> Any:
-    """The network that ``module:function`` makes; modules in the working folder are found."""
-    from torch import nn
-
-    module, _, name = text.partition(":")
-    sys.path.insert(0, "")
-    try:
-        made = getattr(import_module(module), name)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise NetworkError(
-            f"network: got {text!r}, allowed is module:function of a function without arguments "
-            f"that gives an nn.Module: {error}"
-        ) from error
-    finally:
-        sys.path.remove("")
-    if not isinstance(made, nn.Module):
-        raise NetworkError(f"network: {text} gives {type(made).__name__}, allowed is an nn.Module")
-    return made.eval()
+    return make_network(arguments.network), torch.zeros(1, *arguments.input_shape)
 
 
 def _checked(

@@ -65,7 +65,8 @@ def _from_dataset(dataset: Dataset[Any], argument: str) -> ImageSplit:
     shapes = {tuple(one.shape) for one in pixels}
     if len(shapes) != 1:
         raise DataError(
-            f"{argument}: got images of shapes {sorted(shapes)[:3]}, allowed is one shape"
+            f"{argument}: got images of shapes {sorted(shapes)[:3]}, allowed is one shape; images "
+            "of a folder are cut to one by resize and side"
         )
     return ImageSplit(torch.stack(pixels), torch.tensor(labels))
 

@@ -1,13 +1,13 @@
 """Image folders and torchvision data sets on disk, as three splits."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from numpy.typing import NDArray
-from torch.utils.data import Dataset, Subset
+from PIL import Image
+from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 
 from dqmq_env.data.arrays import as_split
@@ -15,83 +15,102 @@ from dqmq_env.data.split import ImageData
 from dqmq_env.errors import DataError
 from dqmq_env.randomness import numpy_generator
 
+_MODES = {1: "L", 3: "RGB"}
+_DIVISOR = 5
+
 
 def load_image_folder(
     root: str | Path,
     *,
-    side: int = 224,
-    resize: int = 256,
+    side: int | None = 224,
+    resize: int | None = 256,
     search_images: int = 2_000,
     test_images: int = 4_000,
     train_images: int = 2_000,
     classes: Sequence[str] | None = None,
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406),
-    std: tuple[float, ...] = (0.229, 0.224, 0.225),
+    mean: Sequence[float] = (0.485, 0.456, 0.406),
+    std: Sequence[float] = (0.229, 0.224, 0.225),
 ) -> ImageData:
-    """Splits from a folder of ``train/<class>/`` and ``val/<class>/`` (or ``test/<class>/``).
+    """Splits from a folder with a folder of images for every class.
 
-    ``train`` and ``search`` are drawn from the train folder, without overlap; ``test`` from the
-    other. Where a folder has fewer images than asked for, it is shared out in the same proportion.
-    The folder that torchvision's ``ImageNet`` has unpacked is of this form.
+    Either there are two, ``train/<class>/`` and ``val/<class>/`` (or ``test/<class>/``): then
+    ``train`` and ``search`` are drawn from the first, without overlap, and ``test`` from the other.
+    Or there is one, ``<class>/`` in the root itself or in ``train``, of which all three are drawn.
+    A fifth of a folder that is divided is for ``search``, another for ``test`` where that has no
+    folder of its own, the rest for ``train``. Which split an image is in depends on the folder
+    alone; the numbers say how many of a split are taken, all where it has fewer. The folder that
+    torchvision's ``ImageNet`` has unpacked is of the first form.
 
     Args:
         root: the folder.
-        side: images are cut to squares of this side, from the centre.
-        resize: side to which the shorter edge is brought first.
+        side: images are cut to squares of this side, from the centre; ``None`` leaves them as they
+            are, which must then be all of one shape.
+        resize: side to which the shorter edge is brought first; ``None`` leaves it.
         search_images: size of ``search``.
         test_images: size of ``test``; 0 leaves it empty.
         train_images: size of ``train``.
         classes: names of the class folders in the order of their labels, where the folder holds
             only some of them or the order is not that of sorted names.
-        mean: per channel; ImageNet's when left out.
+        mean: per channel; ImageNet's when left out. A single one reads images in grey.
         std: per channel; ImageNet's when left out.
 
     Raises:
         DataError: the folders are missing or hold no images, an image cannot be read, or a number
             is not allowed.
     """
-    for name, value, least in (
-        ("side", side, 1),
-        ("resize", resize, side),
-        ("train_images", train_images, 1),
-        ("search_images", search_images, 1),
-        ("test_images", test_images, 0),
-    ):
-        if not isinstance(value, int) or value < least:
-            raise DataError(f"{name}: got {value!r}, allowed are integers from {least}")
-    train, held_out = _parts(Path(root))
-    if classes is None and _class_names(train) != _class_names(held_out):
-        raise DataError(f"data: the classes of {train} and {held_out} differ")
-    names = _class_names(train) if classes is None else tuple(classes)
-    picture = v2.Compose([v2.ToImage(), v2.Resize(resize, antialias=True), v2.CenterCrop(side)])
-    fitted, tested = (_folder(part, names, picture) for part in (train, held_out))
-    if len(fitted) < 2:
-        raise DataError(f"data: {train} has one image, allowed are 2 and more")
-    wanted = train_images + search_images
-    scale = min(1.0, len(fitted) / wanted)
-    order = numpy_generator("image-folder", len(fitted)).permutation(len(fitted))
-    end = max(2, round(wanted * scale))
-    middle = min(max(1, round(train_images * scale)), end - 1)
-    tests = numpy_generator("image-folder-test", len(tested)).permutation(len(tested))
-    split = as_split(_subset(fitted, order[:middle]), "data")
+    _check_numbers(side, resize, train_images, search_images, test_images)
+    if len(mean) not in _MODES:
+        raise DataError(f"mean: got {len(mean)} values, allowed are 1 (grey) and 3 (colour)")
+    parts = _parts(Path(root))
+    names = _class_names(parts.fitted) if classes is None else tuple(classes)
+    if classes is None and parts.held_out and names != _class_names(parts.held_out):
+        raise DataError(f"data: the classes of {parts.fitted} and {parts.held_out} differ")
+    picture = _picture(side, resize)
+    read = partial(_open, mode=_MODES[len(mean)])
+    fitted = held_out = _folder(parts.fitted, names, picture, read)
+    searched, tested, trained = _divided(len(fitted), parts)
+    if parts.held_out:
+        held_out = _folder(parts.held_out, names, picture, read)
+        tested = _shuffled("image-folder-test", len(held_out))
+    train = as_split(Subset(fitted, trained[:train_images]), "data")
+    tested = tested[:test_images]
     return ImageData(
         Path(root).resolve().name,
-        split,
-        as_split(_subset(fitted, order[middle:end]), "data"),
-        as_split(_subset(tested, tests[:test_images]), "data") if test_images else split.take(0),
+        train,
+        as_split(Subset(fitted, searched[:search_images]), "data"),
+        as_split(Subset(held_out, tested), "data") if tested else train.take(0),
         names,
-        mean,
-        std,
+        tuple(mean),
+        tuple(std),
     )
 
 
 def folder_classes(root: str | Path) -> tuple[str, ...]:
-    """Names of the class folders of ``root/train``, sorted, without a look at the images.
+    """Names of the class folders, sorted, without a look at the images.
 
     Raises:
         DataError: the folders are missing.
     """
-    return _class_names(_parts(Path(root))[0])
+    return _class_names(_parts(Path(root)).fitted)
+
+
+class _Parts(NamedTuple):
+    """Folders of class folders: what ``train`` is drawn from, and ``test``, if that is another."""
+
+    fitted: Path
+    held_out: Path | None
+
+
+def _parts(root: Path) -> _Parts:
+    held_out = next((root / name for name in ("val", "test") if (root / name).is_dir()), None)
+    if (root / "train").is_dir():
+        return _Parts(root / "train", held_out)
+    if held_out is None and root.is_dir() and _class_names(root):
+        return _Parts(root, None)
+    raise DataError(
+        f"data: {root} has no folders 'train' and 'val' (or 'test'), each with a folder for every "
+        "class, nor folders for every class itself"
+    )
 
 
 def _class_names(part: Path) -> tuple[str, ...]:
@@ -99,17 +118,52 @@ def _class_names(part: Path) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in part.iterdir() if path.is_dir()))
 
 
-def _parts(root: Path) -> tuple[Path, Path]:
-    held_out = next((root / name for name in ("val", "test") if (root / name).is_dir()), None)
-    if not (root / "train").is_dir() or held_out is None:
-        raise DataError(
-            f"data: {root} has no folders 'train' and 'val' (or 'test'), each with a folder for "
-            "every class"
-        )
-    return root / "train", held_out
+def _check_numbers(
+    side: int | None, resize: int | None, train_images: int, search_images: int, test_images: int
+) -> None:
+    for name, value, least in (
+        ("side", side, 1),
+        ("resize", resize, side or 1),
+        ("train_images", train_images, 1),
+        ("search_images", search_images, 1),
+        ("test_images", test_images, 0),
+    ):
+        may_be_none = name in ("side", "resize")
+        if not (may_be_none and value is None) and (not isinstance(value, int) or value < least):
+            raise DataError(f"{name}: got {value!r}, allowed are integers from {least}")
 
 
-def _folder(path: Path, classes: Sequence[str], picture: Any) -> ImageFolder:
+def _divided(count: int, parts: _Parts) -> tuple[list[int], list[int], list[int]]:
+    """Places in a folder for ``search``, for ``test`` if it has no other folder, and the rest.
+
+    Raises:
+        DataError: there are fewer images than splits.
+    """
+    least = 2 if parts.held_out else 3
+    if count < least:
+        raise DataError(f"data: {parts.fitted} has {count} images, allowed are {least} and more")
+    order = _shuffled("image-folder", count)
+    share = max(1, count // _DIVISOR)
+    middle = share if parts.held_out else 2 * share
+    return order[:share], order[share:middle], order[middle:]
+
+
+def _shuffled(name: str, count: int) -> list[int]:
+    order: list[int] = numpy_generator(name, count).permutation(count).tolist()
+    return order
+
+
+def _picture(side: int | None, resize: int | None) -> Any:
+    """What an opened image goes through."""
+    steps: list[Any] = [v2.ToImage()]
+    if resize is not None:
+        steps.append(v2.Resize(resize, antialias=True))
+    if side is not None:
+        steps.append(v2.CenterCrop(side))
+    return v2.Compose(steps)
+
+
+def _folder(path: Path, classes: Sequence[str], picture: Any, read: Any) -> ImageFolder:
     """The images of a folder, labelled by the places of their classes among ``classes``."""
     foreign = sorted(set(_class_names(path)) - set(classes))
     if foreign:
@@ -117,19 +171,15 @@ def _folder(path: Path, classes: Sequence[str], picture: Any) -> ImageFolder:
     own = [classes.index(name) for name in _class_names(path)]
     try:
         return ImageFolder(
-            str(path), transform=picture, target_transform=own.__getitem__, loader=_open
+            str(path), transform=picture, target_transform=own.__getitem__, loader=read
         )
     except OSError as error:
         raise DataError(f"data: {error}") from error
 
 
-def _open(path: str) -> Any:
+def _open(path: str, mode: str) -> Any:
     try:
-        return default_loader(path)
+        with Image.open(path) as image:
+            return image.convert(mode)
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"data: {path} is no image that can be read: {error}") from error
-
-
-def _subset(folder: ImageFolder, indices: NDArray[Any]) -> Dataset[Any]:
-    subset: Dataset[Any] = Subset(folder, indices.tolist())
-    return subset

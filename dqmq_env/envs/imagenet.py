@@ -1,14 +1,13 @@
 """``DQMQ-ResNet18-v0`` and ``DQMQ-ResNet50-v0``: torchvision's ResNets over a folder of images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import get_model, get_model_weights
 
 from dqmq_env.data.folder import folder_classes, load_image_folder
@@ -16,6 +15,7 @@ from dqmq_env.envs.network_setting import NetworkSetting
 from dqmq_env.envs.settings import SettingEnv, SettingVectorEnv
 from dqmq_env.errors import CheckpointError, DataError, SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
+from dqmq_env.zoo.own import fill, read_state, state_of
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
@@ -94,8 +94,8 @@ def load_resnet(architecture: str, weights: str) -> nn.Module:
 
     Args:
         architecture: one of ``ARCHITECTURES``.
-        weights: see :class:`TorchvisionSetting`. A state dict may stand under ``state_dict`` or
-            ``model``, and its names may begin with ``module.``.
+        weights: see :class:`TorchvisionSetting`; of a file, see
+            :func:`~dqmq_env.zoo.own.read_state`.
 
     Raises:
         SettingError: there is no such architecture.
@@ -107,9 +107,9 @@ def load_resnet(architecture: str, weights: str) -> nn.Module:
     names = get_model_weights(architecture).__members__
     text = isinstance(weights, str | PathLike)
     if text and weights in names:
-        state = _tensors(_download(names[weights]), weights)
+        state = state_of(_download(names[weights]), weights)
     elif text and Path(weights).is_file():
-        state = _tensors(_read(Path(weights)), weights)
+        state = read_state(Path(weights))
     else:
         raise CheckpointError(
             f"weights: got {weights!r}, which is no file; allowed are {list(names)} or the path of "
@@ -119,48 +119,18 @@ def load_resnet(architecture: str, weights: str) -> nn.Module:
     if last.ndim != 2:
         raise CheckpointError(f"weights: {weights} has no matrix 'fc.weight', as a ResNet has")
     network: nn.Module = get_model(architecture, weights=None, num_classes=len(last))
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()
-        reason = first if len(first) <= 200 else f"{first[:200]}..."
-        raise CheckpointError(
-            f"weights: {weights} does not fit {architecture}: {reason}"
-        ) from error
+    fill(network, state, weights, architecture)
     return network.eval()
 
 
 def _download(weights: Any) -> Any:
     try:
         return weights.get_state_dict(check_hash=True, map_location="cpu", weights_only=True)
-    except Exception as error:  # of the network, of the disk, or as in _read
+    except Exception as error:  # of the network, of the disk, or as in read_state
         raise CheckpointError(
             f"weights: {weights.name} cannot be had from {weights.url}: {error}; fetch the file by "
             "other means and give its path"
         ) from error
-
-
-def _read(path: Path) -> Any:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # on damaged files the readers raise whatever the bytes lead them to
-        raise CheckpointError(
-            f"weights: {path} is damaged or holds more than tensors, which is not read; write it "
-            "anew with torch.save(network.state_dict(), path)"
-        ) from error
-
-
-def _tensors(loaded: Any, source: str) -> dict[str, Tensor]:
-    for key in ("state_dict", "model"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()
-    ):
-        raise CheckpointError(f"weights: {source} holds no state dict, names with their tensors")
-    return {name.removeprefix("module."): value for name, value in loaded.items()}
 
 
 class TorchvisionResNetEnv(SettingEnv):

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
@@ -70,7 +71,7 @@ class NetworkSetting(Setting):
         """Reward, budget and decisions."""
         return replace(super().task(), decisions=scheme_by_name(self.decisions))
 
-    def _over(self, network: nn.Module, data: ImageData) -> NetworkProblem:
+    def _over(self, network: nn.Module, data: ImageData, **further: Any) -> NetworkProblem:
         return NetworkProblem.over(
             network,
             data,
@@ -83,4 +84,5 @@ class NetworkSetting(Setting):
             granularity=self.granularity,
             post_training=_POST_TRAININGS[self.post_training],
             costs=self.costs(),
+            **further,
         )

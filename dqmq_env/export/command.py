@@ -3,7 +3,8 @@
 The network is that of an environment, quantised after training, or one that was fine-tuned in a
 folder. Its bits come from a file (`--assignment`: what a search saved, plain JSON of the form
 {layer: [weight bits, activation bits]}, the same for each condition, or a result of `dqmq bench`),
-are uniform (`--bits`), or are those of the fine-tuning (`--run`). A packed file has integer weights
+are uniform (`--bits`), or are those of a run of `dqmq search` or of a fine-tuning (`--run`), which
+says which network it is about. A packed file has integer weights
 of 1 to 8 bits and all that running them takes; `dqmq_env.export.load` reads it. A model card is
 written beside it, with accuracies where `--evaluation` gives some.
 
@@ -11,6 +12,7 @@ Examples:
   dqmq export --bits 4 --output net.dqmq
   dqmq export --env DQMQ-MobileNetV2-v0 --assignment found.json --to packed --output net.dqmq
   dqmq export --env DQMQ-ResNet8-v0 --assignment runs/tabular/results/KEY.json --output rule.dqmq
+  dqmq export --run runs/search --output small.dqmq    # of dqmq search, or of dqmq tune
   dqmq export --run runs/tuned --settings '{"bits": [2, 4, 8]}' --output tuned.dqmq
   dqmq export --assignment found.json --to onnx --output net.onnx
   dqmq export --assignment found.json --to brevitas --output brevitas.json
@@ -29,10 +31,12 @@ import tyro
 from dqmq_env.errors import ExportError, SettingError
 from dqmq_env.evaluation.report import Evaluation
 from dqmq_env.export.bits_file import read_bits
-from dqmq_env.export.source import Origin, Source, origin_of, trained_in
+from dqmq_env.export.found_bits import FoundBits
+from dqmq_env.export.source import Origin, Source, has_trained, origin_of, trained_in
 from dqmq_env.export.targets import Output, target_by_name
 from dqmq_env.export.writing import check_new
 from dqmq_env.program import one_line_errors
+from dqmq_env.training.run_folder import environment_of_run
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class ExportArguments:
         settings: its keyword arguments as JSON, where they are not the defaults.
         assignment: file with the bits of each layer.
         bits: the same for all layers, in place of a file; the first and the last keep 8.
-        run: folder of a finished fine-tuning, in place of both.
+        run: folder of a search or of a finished fine-tuning, in place of both; with an assignment
+            of that search, where it has several.
         weights: widest stores a layer that a rule gives several widths once and derives the
             narrower; every stores each of them; auto does the first for fine-tuned networks.
         evaluation: files of evaluations of this network for the card, the first of the export.
@@ -78,9 +83,11 @@ def export(arguments: ExportArguments, command: str = "") -> str:
     target = target_by_name(arguments.to)
     check_new([arguments.output], arguments.force)
     given = [arguments.assignment, arguments.bits, arguments.run]
-    if sum(own is not None for own in given) != 1:
+    of_search = arguments.run is not None and not has_trained(arguments.run)
+    if sum(own is not None for own in given) != 1 and not (of_search and arguments.bits is None):
         raise SettingError(
-            "--assignment, --bits, --run: got none or more than one, allowed is one of them"
+            "--assignment, --bits, --run: got none or more than one, allowed is one of them, or a "
+            "search with one of its assignments"
         )
     settings = _settings(arguments.settings)
     evaluations = [Evaluation.load(path) for path in arguments.evaluation]
@@ -108,10 +115,13 @@ def main(words: list[str] | None = None) -> None:
 
 
 def _source(arguments: ExportArguments, settings: dict[str, Any]) -> Source:
-    if arguments.run is not None:
-        return trained_in(arguments.run, _origin(arguments, settings))
+    run = arguments.run
+    if run is not None and has_trained(run):
+        return trained_in(run, _origin(arguments, settings))
     # first, since a wrong file should be refused before any long work
     bits = None if arguments.assignment is None else read_bits(arguments.assignment)
+    if run is not None and bits is None:
+        bits = FoundBits(run).only()
     origin = _origin(arguments, settings)
     problem = origin.problem
     if bits is None:
@@ -122,7 +132,9 @@ def _source(arguments: ExportArguments, settings: dict[str, Any]) -> Source:
 
 
 def _origin(arguments: ExportArguments, settings: dict[str, Any]) -> Origin:
-    return origin_of(arguments.env, settings)
+    known = None if arguments.run is None else environment_of_run(arguments.run)
+    name, of_run = known or (arguments.env, {})
+    return origin_of(name, {**of_run, **settings})
 
 
 def _settings(text: str) -> dict[str, Any]:

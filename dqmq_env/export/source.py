@@ -20,6 +20,8 @@ from dqmq_env.search.rule import Rule
 from dqmq_env.training.state import load_state
 from dqmq_env.zoo.checkpoints import load_card
 
+_STATE = "state.dqmq"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -91,7 +93,15 @@ def origin_of(name: str, settings: Mapping[str, Any]) -> Origin:
         architecture = {"name": f"torchvision/{known['architecture']}"}
         weights = known.get("weights", "IMAGENET1K_V1")
         return Origin(problem, architecture, {"float network": f"weights {weights}"} | recipe)
+    if "network" in known:
+        made = {"float network": f"{known['network']}, weights {known.get('weights', 'its own')}"}
+        return Origin(problem, {"name": str(known["network"])}, made | recipe)
     return Origin(problem, {}, recipe)
+
+
+def has_trained(folder: Path) -> bool:
+    """Whether a run has trained weights, rather than looked for bits."""
+    return (folder / _STATE).is_file()
 
 
 def trained_in(folder: Path, origin: Origin) -> Source:
@@ -105,7 +115,7 @@ def trained_in(folder: Path, origin: Origin) -> Source:
         CheckpointError: there is no state, or it is damaged, unfinished or of another problem.
         ExportError: it is a run of something else than :func:`fine_tune`.
     """
-    state = load_state(folder / "state.dqmq")
+    state = load_state(folder / _STATE)
     try:
         identity = state["identity"]
         objective, schedule = identity["objective"], identity["schedule"]

@@ -8,6 +8,8 @@ from typing import Any
 from dqmq_env.errors import CheckpointError
 from dqmq_env.files import atomic_write_text
 
+SETTINGS = "settings.json"
+
 
 def claim_run_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write ``settings.json`` into the folder, or make sure that it is the one there.
@@ -19,11 +21,38 @@ def claim_run_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: the folder holds a run with other settings.
     """
-    path = folder / "settings.json"
+    path = folder / SETTINGS
     text = json.dumps(settings, indent=2) + "\n"
     if path.is_file() and path.read_text(encoding="utf-8") != text:
         raise CheckpointError(
-            f"--run: {folder} holds a run with other settings; choose another folder"
+            f"--run: {folder} holds a run with other settings{_differing(path, text)}; choose "
+            "another folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, text)
+
+
+def environment_of_run(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """Id and keyword arguments of the environment that a run was about, where it says so.
+
+    Raises:
+        CheckpointError: the settings are damaged.
+    """
+    path = folder / SETTINGS
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("environment")
+        return None if found is None else (str(found["id"]), dict(found["settings"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"--run: {path} is damaged: {error!r}") from error
+
+
+def _differing(path: Path, text: str) -> str:
+    """Which settings are others, where that can be told."""
+    try:
+        there, here = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+        names = [name for name in here if there.get(name) != here[name]]
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return f" ({', '.join(names)})" if names else ""

@@ -12,7 +12,7 @@ from dqmq_env.errors import DataError
 
 SIZES: dict[str, Any] = {
     "train_images": 8,
-    "search_images": 4,
+    "search_images": 2,
     "test_images": 5,
     "side": 16,
     "resize": 20,
@@ -42,7 +42,7 @@ def test_splits_are_cut_to_size_and_do_not_overlap(root: Path) -> None:
     data = load_image_folder(root, **SIZES)
     assert data.classes == ("cat", "dog")
     assert data.image_shape == (3, 16, 16)
-    assert (len(data.train), len(data.search), len(data.test)) == (8, 4, 5)
+    assert (len(data.train), len(data.search), len(data.test)) == (8, 2, 5)
     assert not rows(data.train.images) & rows(data.search.images)
     assert set(data.train.labels.tolist()) == {0, 1}
 
@@ -54,9 +54,9 @@ def test_it_gives_the_same_twice(root: Path) -> None:
         assert torch.equal(one.splits[name].labels, two.splits[name].labels)
 
 
-def test_a_small_folder_is_shared_out_in_proportion(root: Path) -> None:
+def test_a_small_folder_gives_all_that_each_split_has(root: Path) -> None:
     data = load_image_folder(root, **(SIZES | {"train_images": 300, "search_images": 100}))
-    assert (len(data.train), len(data.search)) == (12, 4)
+    assert (len(data.train), len(data.search)) == (13, 3)
     assert len(data.test) == 5
 
 
@@ -98,7 +98,50 @@ def test_classes_are_known_without_a_look_at_the_images(root: Path) -> None:
         path.unlink()
     assert folder_classes(root) == ("cat", "dog")
     with pytest.raises(DataError, match="no folders 'train' and 'val'"):
-        folder_classes(root / "train")
+        folder_classes(root / "train" / "cat")
+
+
+def test_a_single_folder_is_divided_in_three(root: Path) -> None:
+    inside = load_image_folder(root / "train", **SIZES)
+    (root / "val").rename(root / "else")
+    data = load_image_folder(root, **SIZES)
+    assert data.classes == ("cat", "dog")
+    assert (len(data.train), len(data.search), len(data.test)) == (8, 2, 3)
+    assert len(rows(torch.cat([own.images for own in data.splits.values()]))) == 13
+    for name, own in data.splits.items():
+        assert torch.equal(own.images, inside.splits[name].images)
+    assert len(load_image_folder(root, **(SIZES | {"test_images": 0})).test) == 0
+
+
+@pytest.mark.parametrize("divided_in", [2, 3])
+def test_the_split_of_an_image_does_not_depend_on_the_numbers(root: Path, divided_in: int) -> None:
+    if divided_in == 3:
+        (root / "val").rename(root / "else")
+    whole = load_image_folder(
+        root, **(SIZES | {"train_images": 99, "search_images": 99, "test_images": 99})
+    )
+    sets = [rows(own.images) for own in whole.splits.values()]
+    assert sum(map(len, sets)) == len(set.union(*sets)) == (24 if divided_in == 2 else 16)
+    for numbers in ((1, 1, 1), (9, 1, 0), (2, 3, 3)):
+        names = ("train_images", "search_images", "test_images")
+        some = load_image_folder(root, **(SIZES | dict(zip(names, numbers, strict=True))))
+        for name, own in some.splits.items():
+            assert torch.equal(own.images, whole.splits[name].images[: len(own)])
+        assert tuple(map(len, some.splits.values())) == numbers
+
+
+def test_images_of_one_shape_may_stay_as_they_are(root: Path) -> None:
+    with pytest.raises(DataError, match="one shape; images of a folder are cut to one by resize"):
+        load_image_folder(root, **(SIZES | {"side": None, "resize": None}))
+    for path in root.glob("*/*/*.png"):
+        if path.stem != "0":
+            path.unlink()
+    sizes = SIZES | {"side": None, "resize": None, "train_images": 1, "search_images": 1}
+    assert load_image_folder(root, **sizes).image_shape == (3, 30, 24)
+    grey = load_image_folder(root, **sizes, mean=(0.5,), std=(0.2,))
+    assert grey.image_shape == (1, 30, 24)
+    with pytest.raises(DataError, match=r"^mean: got 2 values, allowed are 1"):
+        load_image_folder(root, **sizes, mean=(0.5, 0.5), std=(0.2, 0.2))
 
 
 def test_folders_that_are_missing_empty_or_differ_are_refused(root: Path) -> None:

@@ -10,6 +10,7 @@ from dqmq_env.costs import Size
 from dqmq_env.envs.imagenet import TorchvisionSetting
 from dqmq_env.envs.mobilenet import MobileNetV2Setting
 from dqmq_env.envs.network_setting import NetworkSetting
+from dqmq_env.envs.own import OwnSetting
 from dqmq_env.envs.settings import Setting
 from dqmq_env.envs.tabular import TabularSetting
 from dqmq_env.envs.zoo import ZooSetting
@@ -20,6 +21,7 @@ from dqmq_env.registration import (
     ALL_ENTRIES,
     ENTRIES,
     LIVE_ENTRIES,
+    OWN_NETWORK_ENTRIES,
     OWN_PROBLEM,
     TABULAR_ENTRIES,
     TORCHVISION_ENTRIES,
@@ -29,7 +31,7 @@ from dqmq_env.task.decisions import SeparateDecisions
 from dqmq_env.task.reward import WeightedReward
 from dqmq_env.zoo.checkpoints import checkpoint_names
 
-LIVE = [ZooSetting, MobileNetV2Setting, TorchvisionSetting]
+LIVE = [ZooSetting, MobileNetV2Setting, TorchvisionSetting, OwnSetting]
 MADE = [entry for entry in ALL_ENTRIES if entry is not OWN_PROBLEM]
 
 
@@ -39,9 +41,10 @@ def load(entry_point: str) -> Any:
 
 
 def test_ids_are_told_apart_by_what_they_need() -> None:
-    assert len({entry.id for entry in ALL_ENTRIES}) == len(ALL_ENTRIES) == 19
+    assert len({entry.id for entry in ALL_ENTRIES}) == len(ALL_ENTRIES) == 22
     assert all(not entry.needs for entry in ENTRIES)
     assert all(set(entry.needs) == {"data"} for entry in TORCHVISION_ENTRIES)
+    assert all({"network", "data"} < set(entry.needs) for entry in OWN_NETWORK_ENTRIES)
     assert set(OWN_PROBLEM.needs) == {"problem"}
 
 
