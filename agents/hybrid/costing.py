@@ -20,6 +20,7 @@ class Costing:
     Attributes:
         tables: cost of each layer at each of its options.
         controller: cost of the policy.
+        pinned: the part that no decision changes: layers without a choice, and the controller.
         lowest_after: for each decision, the least that all later ones can cost.
     """
 
@@ -30,6 +31,7 @@ class Costing:
             for row in layer_table(cost, specs, network.options)
         ]
         self.controller = policy.bops() / reference(cost, specs) if cost.name == "bops" else 0.0
+        self.pinned = self.controller + sum(float(row[0]) for row in self.tables if len(row) == 1)
         least = [float(row.min()) for row in self.choices]
         self.lowest_after = [sum(least[number + 1 :]) for number in range(len(least))]
 
@@ -37,11 +39,6 @@ class Costing:
     def choices(self) -> list[Tensor]:
         """The tables of the layers that leave a choice, in forward order."""
         return [row for row in self.tables if len(row) > 1]
-
-    @property
-    def pinned(self) -> float:
-        """The part that no decision changes: layers without a choice, and the controller."""
-        return self.controller + sum(float(row[0]) for row in self.tables if len(row) == 1)
 
     def uniform(self, widths: int) -> list[float]:
         """The cost with every decision at the first, second, ... of so many widths."""

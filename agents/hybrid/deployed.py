@@ -54,12 +54,19 @@ class DynamicNetwork:
         cost = controller.cost().repeat_interleave(repeats)
         return Prediction(logits.cpu(), cost, controller.bits.repeat_interleave(repeats, 0))
 
-    def run(self, images: Tensor) -> tuple[Tensor, Controller]:
-        """Logits (N, classes), and the controller that took the decisions."""
+    def run(self, images: Tensor, budget: Tensor | None = None) -> tuple[Tensor, Controller]:
+        """Logits (N, classes), and the controller that took the decisions.
+
+        Args:
+            images: uint8, shape (N, C, H, W).
+            budget: in place of :attr:`budget`, shape (1,).
+        """
         quality = describe(images)
         if self._granularity != "image":
             quality = quality.mean(0, keepdim=True)
-        budget = quality.new_full((len(quality),), self.budget)
+        if budget is None:
+            budget = quality.new_full((1,), self.budget)
+        budget = budget.expand(len(quality))
         controller = Controller(
             self.policy,
             self.network,

@@ -20,4 +20,4 @@ def rounded(x: Tensor, reach: float | Tensor) -> Tensor:
 
 def rounded_weight(weight: Tensor) -> Tensor:
     """A weight on the grid that its own largest magnitude reaches."""
-    return rounded(weight, weight.detach().abs().amax().clamp_min(torch.finfo(weight.dtype).tiny))
+    return rounded(weight, weight.detach().abs().max().clamp_min(torch.finfo(weight.dtype).tiny))

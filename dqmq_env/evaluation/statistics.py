@@ -56,7 +56,7 @@ def channel_means(x: Tensor, reach: Tensor, groups: int = 1) -> Tensor:
     if x.ndim == 4:
         rows = x[:, :, ::SPACING, ::SPACING].mean((2, 3))
     else:
-        rows = x.reshape(len(x), -1, x.shape[-1]).mean(1)
+        rows = x.reshape(x.shape[0], -1, x.shape[-1]).mean(1)
     means: Tensor = rows.unflatten(0, (groups, -1)).mean(1) / reach
     return means
 

@@ -10,6 +10,7 @@ from dqmq_env.lazy import lazy_names
 if TYPE_CHECKING:
     from dqmq_env.export.contents import About, Packed, Policy
     from dqmq_env.export.integer_reference import integer_output
+    from dqmq_env.export.onnx_dynamic import OnnxDynamic
     from dqmq_env.export.onnx_exporter import OnnxExporter
     from dqmq_env.export.onnx_runner import OnnxFolder, OnnxNetwork, OnnxRunner
     from dqmq_env.export.packed import load, pack, read, save, snapped, snapped_rule, write
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "About",
+    "OnnxDynamic",
     "OnnxExporter",
     "OnnxFolder",
     "OnnxNetwork",
@@ -40,6 +42,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "About": "dqmq_env.export.contents",
+        "OnnxDynamic": "dqmq_env.export.onnx_dynamic",
         "OnnxExporter": "dqmq_env.export.onnx_exporter",
         "OnnxFolder": "dqmq_env.export.onnx_runner",
         "OnnxNetwork": "dqmq_env.export.onnx_runner",

@@ -1,18 +1,20 @@
 """Write a quantised network, at the bits that were found for it, to a file.
 
-The network is that of an environment, quantised after training, or one that was fine-tuned in a
+The network is that of an environment, quantised after training, or one that was trained in a
 folder. Its bits come from a file (`--assignment`: what a search saved, plain JSON of the form
 {layer: [weight bits, activation bits]}, the same for each condition, or a result of `dqmq bench`),
-are uniform (`--bits`), or are those of a run of `dqmq search` or of a fine-tuning (`--run`), which
-says which network it is about. A packed file has integer weights
-of 1 to 8 bits and all that running them takes; `dqmq_env.export.load` reads it. A model card is
-written beside it, with accuracies where `--evaluation` gives some.
+are uniform (`--bits`), or are those of a run of `dqmq search`, `dqmq tune` or `dqmq train`
+(`--run`), which says which network it is about. What `dqmq train` made is exported with the policy
+that gives each image its bits; as a static one where they follow nothing. A packed file has integer
+weights of 1 to 8 bits and all that running them takes; `dqmq_env.export.load` reads it. A model
+card is written beside it, with accuracies where `--evaluation` gives some.
 
 Examples:
   dqmq export --bits 4 --output net.dqmq
   dqmq export --env DQMQ-MobileNetV2-v0 --assignment found.json --to packed --output net.dqmq
   dqmq export --env DQMQ-ResNet8-v0 --assignment runs/tabular/results/KEY.json --output rule.dqmq
   dqmq export --run runs/search --output small.dqmq    # of dqmq search, or of dqmq tune
+  dqmq export --run runs/hybrid --to onnx --output dynamic.onnx    # of dqmq train
   dqmq export --run runs/tuned --settings '{"bits": [2, 4, 8]}' --output tuned.dqmq
   dqmq export --assignment found.json --to onnx --output net.onnx
   dqmq export --assignment found.json --to brevitas --output brevitas.json
@@ -30,6 +32,7 @@ import tyro
 
 from dqmq_env.errors import ExportError, SettingError
 from dqmq_env.evaluation.report import Evaluation
+from dqmq_env.export.agents import agent_in, has_agent
 from dqmq_env.export.bits_file import read_bits
 from dqmq_env.export.found_bits import FoundBits
 from dqmq_env.export.source import Origin, Source, has_trained, origin_of, trained_in
@@ -50,10 +53,11 @@ class ExportArguments:
         settings: its keyword arguments as JSON, where they are not the defaults.
         assignment: file with the bits of each layer.
         bits: the same for all layers, in place of a file; the first and the last keep 8.
-        run: folder of a search or of a finished fine-tuning, in place of both; with an assignment
+        run: folder of a search or of a finished training, in place of both; with an assignment
             of that search, where it has several.
-        weights: widest stores a layer that a rule gives several widths once and derives the
-            narrower; every stores each of them; auto does the first for fine-tuned networks.
+        budget: of those that a run of `dqmq train` was trained for; the highest when left out.
+        weights: widest stores a layer that gets several widths once and derives the narrower;
+            every stores each of them; auto does the first for trained networks.
         evaluation: files of evaluations of this network for the card, the first of the export.
         force: replace files that are there.
     """
@@ -65,6 +69,7 @@ class ExportArguments:
     assignment: Path | None = None
     bits: int | None = None
     run: Path | None = None
+    budget: float | None = None
     weights: Literal["auto", "widest", "every"] = "auto"
     evaluation: tuple[Path, ...] = ()
     force: bool = False
@@ -116,6 +121,10 @@ def main(words: list[str] | None = None) -> None:
 
 def _source(arguments: ExportArguments, settings: dict[str, Any]) -> Source:
     run = arguments.run
+    if run is not None and has_agent(run):
+        return agent_in(run, _origin(arguments, settings), arguments.budget)
+    if arguments.budget is not None:
+        raise SettingError("--budget: is for a run of dqmq train alone")
     if run is not None and has_trained(run):
         return trained_in(run, _origin(arguments, settings))
     # first, since a wrong file should be refused before any long work

@@ -6,22 +6,21 @@ from pathlib import Path
 from typing import Final, Self
 
 from dqmq_env.costs import Bops, fraction
-from dqmq_env.errors import ExportError, SettingError
+from dqmq_env.errors import SettingError
 from dqmq_env.evaluation.normalize import Normalize
+from dqmq_env.export.dynamic import Dynamic
 from dqmq_env.export.onnx_extra import export_extra
-from dqmq_env.export.onnx_layers import TYPES, put_bias, put_input, put_weight
-from dqmq_env.export.onnx_names import PREFIX, SCHEMA
-from dqmq_env.export.onnx_nodes import Nodes
-from dqmq_env.export.onnx_template import DOMAIN, INPUT, LAYER, WEIGHT, trace_onnx
+from dqmq_env.export.onnx_filling import filled, origin_metadata, signed
+from dqmq_env.export.onnx_layers import TYPES
+from dqmq_env.export.onnx_names import BUDGET, DYNAMIC_SCHEMA, SCHEMA
+from dqmq_env.export.onnx_template import trace_dynamic, trace_onnx
 from dqmq_env.export.writing import write_new
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.quantization.network import QuantizedNetwork
-from dqmq_env.version import __version__
 
 with export_extra():
     import onnx
-    from onnx import helper
 
 OPSET: Final = 25
 
@@ -55,15 +54,10 @@ class OnnxExporter:
         classes: Sequence[str],
         opset: int = OPSET,
     ) -> None:
-        if opset not in TYPES:
-            raise SettingError(f"opset: got {opset}, allowed are {list(TYPES)}")
+        check_opset(opset)
         self._network = network.folded().cpu()
         self._opset = opset
-        self._metadata = {
-            "classes": list(classes),
-            "mean": normalize.mean.flatten().tolist(),
-            "std": normalize.std.flatten().tolist(),
-        }
+        self._metadata = origin_metadata(normalize, classes)
         self._template = trace_onnx(self._network, normalize, image_shape, opset)
 
     @classmethod
@@ -94,27 +88,14 @@ class OnnxExporter:
         """
         specs = self._network.specs
         self._network.in_order(assignment)
-        model = onnx.ModelProto()
-        model.CopyFrom(self._template)
-        self._filled(assignment).put_into(model.graph)
-        imports = [known for known in model.opset_import if known.domain != DOMAIN]
-        del model.opset_import[:], model.metadata_props[:]
-        model.opset_import.extend(imports)
-        model.ir_version = helper.find_min_ir_version_for(imports)
-        model.producer_name, model.producer_version = "dqmq_env", __version__
+        model = filled(self._template, self._network, self._opset, assignment)
         in_order = BitAssignment({spec.name: assignment[spec.name] for spec in specs})
         own = {
             "schema": SCHEMA,
             "assignment": json.loads(in_order.to_json()),
             "bops": fraction(Bops(), specs, assignment),
         }
-        for key, value in (own | self._metadata).items():
-            model.metadata_props.add(key=f"{PREFIX}{key}", value=json.dumps(value))
-        try:
-            onnx.checker.check_model(model, full_check=True)
-        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise ExportError(f"network: its ONNX graph is not valid: {error}") from error
-        return model
+        return signed(model, own | self._metadata)
 
     def save(self, assignment: BitAssignment, path: Path, force: bool = False) -> None:
         """Write the model of an assignment, whole or not at all.
@@ -140,21 +121,48 @@ class OnnxExporter:
         content: bytes = self.model(assignment).SerializeToString(deterministic=True)
         return content
 
-    def _filled(self, assignment: BitAssignment) -> Nodes:
-        """The nodes of the template, with the quantised layers put into their places."""
-        layers = {layer.spec.name: layer for layer in self._network.layers}
-        nodes = Nodes()
-        for node in self._template.graph.node:
-            if node.domain != DOMAIN:
-                nodes.take(node)
-                continue
-            (name,) = (a.s.decode() for a in node.attribute if a.name == LAYER)
-            layer, bits = layers[name], assignment[name]
-            if node.op_type == INPUT:
-                made = put_input(nodes, layer, bits, nodes.now(node.input[0]), self._opset)
-            elif node.op_type == WEIGHT:
-                made = put_weight(nodes, layer, bits, self._opset)
-            else:
-                made = put_bias(nodes, layer, bits)
-            nodes.rename(node.output[0], made)
-        return nodes
+
+def dynamic_model(
+    problem: NetworkProblem, network: QuantizedNetwork, dynamic: Dynamic, opset: int = OPSET
+) -> onnx.ModelProto:
+    """The model of a network with the policy inside that gives its layers their bits, checked.
+
+    It takes ``images`` as above and, where the policy was trained for many budgets, ``budget``,
+    float32 (1,). It gives ``logits``, ``bits`` (of the weights of each layer, int64) and ``cost``
+    (of an image, as a fraction of the BOPs at 8 bits, what the policy takes included). All images
+    of a call share their bits: where each image is to have its own, it is given alone, which
+    ``dqmq.one_by_one`` says. Further metadata are ``dqmq.schema``, ``dqmq.layers``, ``dqmq.budget``
+    (that of training, or null), ``dqmq.classes``, ``dqmq.mean`` and ``dqmq.std``.
+
+    Args:
+        problem: gives normalisation, images and classes.
+        network: trained on the problem.
+        dynamic: the policy.
+        opset: see :class:`OnnxExporter`.
+
+    Raises:
+        ExportError: PyTorch cannot export it, or ONNX's checker finds a fault.
+        SettingError: the opset is another one, or a package is missing.
+    """
+    check_opset(opset)
+    folded = network.folded().cpu()
+    template = trace_dynamic(folded, dynamic, problem.data.train.images.shape[1:], opset)
+    budget = dynamic.inputs.get(BUDGET)
+    own = {
+        "schema": DYNAMIC_SCHEMA,
+        "layers": [spec.name for spec in folded.specs],
+        "one_by_one": dynamic.one_by_one,
+        "budget": None if budget is None else budget.tolist(),
+    }
+    metadata = own | origin_metadata(problem.normalize, problem.data.classes)
+    return signed(filled(template, folded, opset), metadata)
+
+
+def check_opset(opset: int) -> None:
+    """Refuse an opset that files are not written for.
+
+    Raises:
+        SettingError: it is one.
+    """
+    if opset not in TYPES:
+        raise SettingError(f"opset: got {opset}, allowed are {list(TYPES)}")

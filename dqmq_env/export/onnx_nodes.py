@@ -11,9 +11,14 @@ with export_extra():
 
 
 class Nodes:
-    """Nodes in the order of computation, and the tensors that they start from."""
+    """Nodes in the order of computation, and the tensors that they start from.
 
-    def __init__(self) -> None:
+    Args:
+        scope: what all names of its own begin with.
+    """
+
+    def __init__(self, scope: str = "") -> None:
+        self._scope = scope
         self._nodes: list[onnx.NodeProto] = []
         self._tensors: dict[str, onnx.TensorProto] = {}
         self._values: set[str] = set()
@@ -21,12 +26,16 @@ class Nodes:
 
     def tensor(self, name: str, values: NDArray[np.generic]) -> str:
         """A tensor under its name; where there is one, it stays."""
+        name = self._scope + name
         if name not in self._tensors:
             self._tensors[name] = numpy_helper.from_array(values, name)
         return name
 
-    def add(self, kind: str, inputs: list[str], output: str, **attributes: int) -> str:
+    def add(
+        self, kind: str, inputs: list[str], output: str, **attributes: int | onnx.GraphProto
+    ) -> str:
         """A node with one output under its name; where there is one, it stays."""
+        output = self._scope + output
         if output not in self._values:
             self._values.add(output)
             node = helper.make_node(kind, inputs, [output], output)
@@ -39,9 +48,20 @@ class Nodes:
     def unused(self, name: str) -> str:
         """The name, with a number where a node has it already."""
         found, number = name, 1
-        while found in self._values:
+        while self._scope + found in self._values:
             found, number = f"{name}_{number}", number + 1
         return found
+
+    def branch(self, output: str) -> onnx.GraphProto:
+        """These as the branch of an ``If``, which gives the value ``output``.
+
+        A value from outside is passed on as it is.
+        """
+        value = helper.make_empty_tensor_value_info(f"{self._scope}given")
+        own = [*self._nodes, helper.make_node("Identity", [output], [value.name])]
+        return helper.make_graph(
+            own, f"{self._scope}branch", [], [value], [*self._tensors.values()]
+        )
 
     def rename(self, old: str, new: str) -> None:
         """Let what follows find ``old`` under another name."""

@@ -4,7 +4,7 @@ Nothing but ONNX Runtime is needed of the extra.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,17 +29,21 @@ Chooser = Callable[[Tensor], Tensor]
 
 
 class OnnxGraph:
-    """A graph that maps uint8 images to one output, run with as many threads as torch has.
+    """A graph that maps uint8 images to its outputs, run with as many threads as torch has.
 
     Args:
         data: content of the file.
-        output: name of its output.
+        outputs: their names.
+        further: names of what it may take beside images.
 
     Raises:
         ExportError: ONNX Runtime cannot run it, or it is from elsewhere.
+
+    Attributes:
+        inputs: names of what it takes.
     """
 
-    def __init__(self, data: bytes, output: str) -> None:
+    def __init__(self, data: bytes, outputs: Sequence[str], further: Sequence[str] = ()) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4  # what goes wrong is raised
@@ -51,10 +55,15 @@ class OnnxGraph:
             )
         except Exception as error:
             raise ExportError(f"path: ONNX Runtime cannot run it: {error}") from error
-        names = [[x.name for x in side] for side in (self._session.get_inputs(), self._outputs)]
-        if names != [[IMAGES], [output]]:
-            raise ExportError(f"path: it maps {names}, allowed is {IMAGES} to {output}")
-        self._output = output
+        taken, given = self._session.get_inputs(), self._session.get_outputs()
+        self.inputs: tuple[str, ...] = tuple(own.name for own in taken)
+        self._outputs = [own.name for own in given]
+        known = self.inputs[:1] == (IMAGES,) and set(self.inputs[1:]) <= set(further)
+        if not known or self._outputs != list(outputs):
+            raise ExportError(
+                f"path: it maps {', '.join(self.inputs)} to {', '.join(self._outputs)}, allowed "
+                f"is {', '.join([IMAGES, *further])} to {', '.join(outputs)}"
+            )
         self._shape = self._session.get_inputs()[0].shape[1:]
 
     @property
@@ -63,8 +72,8 @@ class OnnxGraph:
         found: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         return found
 
-    def run(self, images: Tensor) -> Tensor:
-        """The output for uint8 images (N, C, H, W), N at least 1.
+    def run(self, images: Tensor, further: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """The outputs for uint8 images (N, C, H, W), N at least 1, and what else it takes.
 
         Raises:
             DataError: the images have another type or shape.
@@ -74,13 +83,31 @@ class OnnxGraph:
                 f"images: got {images.dtype} of shape {tuple(images.shape)}, allowed is "
                 f"torch.uint8 of shape (N, {', '.join(map(str, self._shape))})"
             )
-        (found,) = self._session.run([self._output], {IMAGES: images.numpy()})
-        return torch.from_numpy(found)
+        values = {IMAGES: images, **(further or {})}
+        found = self._session.run(
+            self._outputs, {name: value.numpy() for name, value in values.items()}
+        )
+        return [torch.from_numpy(own) for own in found]
 
-    @property
-    def _outputs(self) -> Sequence[Any]:
-        outputs: Sequence[Any] = self._session.get_outputs()
-        return outputs
+
+def metadata_of(graph: OnnxGraph, schema: str) -> dict[str, Any]:
+    """What our exporters note about a file, without the prefix of the names.
+
+    Raises:
+        ExportError: it is of another schema, or damaged.
+    """
+    try:
+        own = {
+            key.removeprefix(PREFIX): json.loads(text)
+            for key, text in graph.metadata.items()
+            if key.startswith(PREFIX)
+        }
+        found = own["schema"]
+    except (ValueError, LookupError, RecursionError) as error:
+        raise ExportError(f"path: its metadata are not {schema}: {error!r}") from error
+    if found != schema:
+        raise ExportError(f"path: schema {found!r}, this version reads {schema!r}")
+    return own
 
 
 class OnnxNetwork:
@@ -101,20 +128,14 @@ class OnnxNetwork:
     """
 
     def __init__(self, data: bytes) -> None:
-        self._graph = OnnxGraph(data, LOGITS)
+        self._graph = OnnxGraph(data, [LOGITS])
+        own = metadata_of(self._graph, SCHEMA)
         try:
-            found = self._graph.metadata
-            own = {key: json.loads(text) for key, text in found.items() if key.startswith(PREFIX)}
-            schema = own[f"{PREFIX}schema"]
-            if schema != SCHEMA:
-                raise ExportError(f"path: schema {schema!r}, this version reads {SCHEMA!r}")
-            self.assignment = BitAssignment.from_json(found[f"{PREFIX}assignment"])
-            self.bops = float(own[f"{PREFIX}bops"])
-            self.classes: list[str] = own[f"{PREFIX}classes"]
-            self.mean: list[float] = own[f"{PREFIX}mean"]
-            self.std: list[float] = own[f"{PREFIX}std"]
-        except ExportError:
-            raise
+            self.assignment = BitAssignment.from_json(json.dumps(own["assignment"]))
+            self.bops = float(own["bops"])
+            self.classes: list[str] = own["classes"]
+            self.mean: list[float] = own["mean"]
+            self.std: list[float] = own["std"]
         except (ValueError, TypeError, LookupError) as error:
             raise ExportError(f"path: its metadata are not {SCHEMA}: {error!r}") from error
         self._bits = torch.tensor([bits.weight for bits in self.assignment.values()])
@@ -133,7 +154,7 @@ class OnnxNetwork:
 
     def __call__(self, images: Tensor) -> Prediction:
         """See :class:`~dqmq_env.evaluation.deployed.Deployed`."""
-        logits = self._graph.run(images)
+        (logits,) = self._graph.run(images)
         cost = torch.full((len(images),), self.bops)
         return Prediction(logits, cost, self._bits.expand(len(images), -1))
 
@@ -149,11 +170,12 @@ class OnnxController:
     """
 
     def __init__(self, data: bytes) -> None:
-        self._graph = OnnxGraph(data, CHOICE)
+        self._graph = OnnxGraph(data, [CHOICE])
 
     def __call__(self, images: Tensor) -> Tensor:
         """See :data:`Chooser`."""
-        return self._graph.run(images)
+        (numbers,) = self._graph.run(images)
+        return numbers
 
 
 class OnnxRunner:

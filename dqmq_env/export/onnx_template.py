@@ -2,12 +2,13 @@
 
 PyTorch's exporter draws the graph, once. Where a quantised layer has its input, weight and bias,
 nodes of a domain of our own mark the places, which are filled for one assignment after the other
-(:mod:`~dqmq_env.export.onnx_layers`).
+(:mod:`~dqmq_env.export.onnx_layers`), or, where a policy inside the graph chooses, for all of them
+(:mod:`~dqmq_env.export.onnx_branches`).
 """
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +16,17 @@ from torch.onnx.ops import symbolic
 
 from dqmq_env.errors import ExportError
 from dqmq_env.evaluation.normalize import Normalize
+from dqmq_env.export.dynamic import Dynamic
 from dqmq_env.export.onnx_extra import export_extra
-from dqmq_env.export.onnx_names import IMAGES, LOGITS
+from dqmq_env.export.onnx_names import BITS, COST, IMAGES, LOGITS
+from dqmq_env.quantization.choice import RelaxedBits
 from dqmq_env.quantization.layer import QuantizedLayer
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.surgery import replace_module
 
 with export_extra():
     import onnx
-    import onnxscript  # noqa: F401 - PyTorch's exporter needs it
+    from onnxscript import optimizer
 
 DOMAIN = "dqmq"
 INPUT, WEIGHT, BIAS = "Input", "Weight", "Bias"
@@ -48,8 +51,31 @@ def trace_onnx(
     for layer in inside.layers:
         replace_module(inside.network, layer, _Places(layer))
     whole = nn.Sequential(normalize, inside.network).eval()
-    example = torch.zeros(2, *image_shape, dtype=torch.uint8)
-    return _export(whole, example, opset)
+    return _export(whole, image_shape, {}, [LOGITS], opset)
+
+
+def trace_dynamic(
+    network: QuantizedNetwork, dynamic: Dynamic, image_shape: Sequence[int], opset: int
+) -> onnx.ModelProto:
+    """The graph of a network with the policy that gives its layers their bits.
+
+    Args:
+        network: folded, on the CPU, in eval mode.
+        dynamic: the policy; its normalisation becomes part of the graph.
+        image_shape: (C, H, W).
+        opset: of the operators.
+
+    Returns:
+        From uint8 images (N, C, H, W), N free, and what else the policy takes, to logits (N,
+        classes), the weight bits of each layer and the cost of an image. All images of a call share
+        their bits.
+
+    Raises:
+        ExportError: PyTorch cannot export network or policy.
+    """
+    whole = dynamic.traceable(_open(network)).eval()
+    outputs = [LOGITS, BITS, COST]
+    return _export(whole, image_shape, dynamic.inputs, outputs, opset, optimize=False)
 
 
 class _Places(nn.Module):
@@ -57,12 +83,17 @@ class _Places(nn.Module):
 
     The bias is added by a node of its own. As an input of the operator, ONNX Runtime would round it
     to whole multiples of the products' step, which at few bits is coarse.
+
+    Attributes:
+        choice: position of the layer's bits among its options, int64 (1,), where it is computed
+            inside the graph.
     """
 
     def __init__(self, layer: QuantizedLayer) -> None:
         super().__init__()
         self.inner = layer.inner
         self.name = layer.spec.name
+        self.choice: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
         outputs, *others = self.inner.weight.shape
@@ -79,7 +110,7 @@ class _Places(nn.Module):
     ) -> Tensor:
         place: Tensor = symbolic(
             f"{DOMAIN}::{kind}",
-            inputs,
+            [*inputs, *self.choice],
             {LAYER: self.name},
             dtype=torch.float32,
             shape=shape,
@@ -88,23 +119,67 @@ class _Places(nn.Module):
         return place
 
 
-def _export(network: nn.Module, example: Tensor, opset: int) -> onnx.ModelProto:
+class _OpenLayer(QuantizedLayer):
+    """A quantised layer that asks for its bits, and computes on marked places."""
+
+    places: _Places
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.chosen is None:
+            assert self.chooser is not None
+            self.chosen = self.chooser(self.index, x)
+            if isinstance(self.chosen, RelaxedBits):
+                assert self.chosen.sample is not None
+                self.places.choice = [self.chosen.sample]
+        output: Tensor = self.places(x)
+        return output
+
+
+def _open(network: QuantizedNetwork) -> QuantizedNetwork:
+    """A copy whose layers ask for their bits as ever, and leave computing open."""
+    opened = copy.deepcopy(network)
+    for layer in opened.layers:
+        layer.__class__ = _OpenLayer
+        layer.places = _Places(layer)
+    return opened
+
+
+def _export(
+    network: nn.Module,
+    image_shape: Sequence[int],
+    further: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    opset: int,
+    optimize: bool = True,
+) -> onnx.ModelProto:
+    """What PyTorch's exporter draws.
+
+    Its optimisation is left to three simple passes where ``optimize`` says so: it takes minutes
+    where a policy adds hundreds of small nodes.
+    """
+    images = torch.zeros(2, *image_shape, dtype=torch.uint8)
+    shapes = ({0: torch.export.Dim("batch")}, *(None for _ in further))
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about PyTorch's own insides
             program = torch.onnx.export(
                 network,
-                (example,),
+                (images, *further.values()),
                 dynamo=True,
                 opset_version=opset,
-                input_names=[IMAGES],
-                output_names=[LOGITS],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=[IMAGES, *further],
+                output_names=list(outputs),
+                dynamic_shapes=shapes,
+                optimize=optimize,
                 verbose=False,
             )
     except Exception as error:
         raise ExportError(f"network: PyTorch cannot export it to ONNX: {_cause(error)}") from error
     assert program is not None
+    if not optimize:
+        optimizer.inline(program.model)
+        optimizer.fold_constants(program.model)
+        optimizer.remove_unused_nodes(program.model)
     model: onnx.ModelProto = program.model_proto
     return model
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from torch import nn
 
 from dqmq_env.errors import DQMQError, ExportError
-from dqmq_env.evaluation.deployed import StaticNetwork
+from dqmq_env.evaluation.deployed import Deployed, StaticNetwork
 from dqmq_env.evaluation.normalize import Normalize
+from dqmq_env.export.agents import dynamic_of
 from dqmq_env.export.collect import Bits, collect
 from dqmq_env.export.container import from_bytes, to_bytes
 from dqmq_env.export.contents import About, Packed, Policy
@@ -151,7 +152,7 @@ def save(
     return packed
 
 
-def load(path: str | Path, network: nn.Module | None = None) -> Settled:
+def load(path: str | Path, network: nn.Module | None = None) -> Settled | Deployed:
     """The network of a packed file, with the logits of the one that was written, bit for bit.
 
     That holds on the same machine with as many threads.
@@ -163,20 +164,18 @@ def load(path: str | Path, network: nn.Module | None = None) -> Settled:
 
     Returns:
         A :class:`~dqmq_env.evaluation.deployed.StaticNetwork` where the file has one assignment, a
-        :class:`~dqmq_env.training.fine_tune.RuleNetwork` where it has one for each condition.
+        :class:`~dqmq_env.training.fine_tune.RuleNetwork` where it has one for each condition, and
+        what the agent runs whose policy it has, where one decides.
 
     Raises:
         ExportError: the file is missing, damaged, foreign or of another schema, the network does
-            not fit it, or a policy decides about its bits, which the policy's agent has to load.
+            not fit it, or no agent here knows the policy that decides about its bits.
     """
     packed = read(path)
-    if packed.bits is None:
-        raise ExportError(
-            f"path: in {path} a policy of the kind {packed.policy and packed.policy.kind!r} "
-            "decides about bits, which the agent that wrote it can load"
-        )
     module = _built(packed.about, path) if network is None else network
     restored = restore(packed.network, module)
+    if packed.bits is None:
+        return dynamic_of(packed, restored, str(path))
     normalize = Normalize(packed.mean, packed.std)
     if isinstance(packed.bits, Rule):
         return RuleNetwork(restored, packed.bits, normalize)

@@ -11,6 +11,8 @@ import dqmq_env  # noqa: F401 - registers the environments
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import CheckpointError, ExportError
 from dqmq_env.evaluation.report import Evaluation
+from dqmq_env.export.collect import Bits
+from dqmq_env.export.dynamic import Dynamic
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.quantization.network import QuantizedNetwork
@@ -30,8 +32,9 @@ class Source:
     Attributes:
         problem: gives the float network, images, normalisation and classes.
         network: quantised: the problem's own, or one that was trained.
-        bits: those that it is to run at.
+        bits: those that it is to run at; all that the policy chooses from where there is one.
         trained: whether weights were trained at these bits.
+        dynamic: the policy, where one decides about bits.
         architecture: see :class:`~dqmq_env.export.contents.About`.
         recipe: how it was made; names to values.
         command: that makes the export again.
@@ -40,12 +43,24 @@ class Source:
 
     problem: NetworkProblem
     network: QuantizedNetwork
-    bits: BitAssignment | Rule
+    bits: Bits
     trained: bool = False
+    dynamic: Dynamic | None = None
     architecture: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
     evaluations: Sequence[Evaluation] = ()
+
+    @property
+    def settled(self) -> BitAssignment | Rule:
+        """The bits, known beforehand.
+
+        Raises:
+            ExportError: a policy decides about them.
+        """
+        if isinstance(self.bits, BitAssignment | Rule):
+            return self.bits
+        raise ExportError("--to: got bits that a policy gives, allowed are packed, onnx and onnx21")
 
 
 @dataclass(frozen=True)
@@ -139,7 +154,14 @@ def trained_in(folder: Path, origin: Origin) -> Source:
         "quantisation": f"trained with {objective['scheme']} on {images} images of mixed quality",
         **{key.replace("_", " "): value for key, value in schedule.items()},
     }
-    return Source(origin.problem, network.eval(), bits, True, origin.architecture, recipe)
+    return Source(
+        origin.problem,
+        network.eval(),
+        bits,
+        trained=True,
+        architecture=origin.architecture,
+        recipe=recipe,
+    )
 
 
 def _scheme(text: str) -> Scheme:

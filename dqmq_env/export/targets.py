@@ -1,6 +1,6 @@
 """What an export may be written as: one function for each, by the name that the command knows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Final
 import torch
 
 from dqmq_env.errors import ExportError, SettingError
-from dqmq_env.evaluation.deployed import StaticNetwork
+from dqmq_env.evaluation.deployed import Deployed, StaticNetwork
 from dqmq_env.export.bits_file import plain_text
 from dqmq_env.export.brevitas import brevitas_json, brevitas_markdown
 from dqmq_env.export.contents import About, Packed
@@ -18,6 +18,7 @@ from dqmq_env.export.packed import encoded, pack, snapped
 from dqmq_env.export.sizes import size_table
 from dqmq_env.export.source import Source
 from dqmq_env.export.writing import write_new
+from dqmq_env.quality.condition import Condition
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.search.rule import Rule
@@ -54,11 +55,12 @@ def write_packed(source: Source, output: Output) -> str:
     """A packed file, and a model card beside it."""
     lines = []
     network = source.network
-    if isinstance(source.bits, Rule) and _wants_snapped(source, output):
+    if not isinstance(source.bits, BitAssignment) and _wants_snapped(source, output):
         network = snapped(source.network, source.bits)
-        lines.append(_agreement(source, source.bits, network))
+        lines.append(_agreement(source, network))
     about = About(output.path.stem, source.architecture, source.problem.data.classes)
-    packed = pack(network, source.bits, source.problem.normalize, about)
+    policy = None if source.dynamic is None else source.dynamic.slot
+    packed = pack(network, source.bits, source.problem.normalize, about, policy)
     sizes = size_table(packed, source.problem.network)
     facts = CardFacts(
         data=source.problem.data.name,
@@ -75,17 +77,18 @@ def write_packed(source: Source, output: Output) -> str:
 
 def write_plain(source: Source, output: Output) -> str:
     """The bits as plain JSON."""
-    write_new({output.path: plain_text(source.bits)}, output.force)
+    write_new({output.path: plain_text(source.settled)}, output.force)
     return f"bits  {output.path}"
 
 
 def write_brevitas(source: Source, output: Output) -> str:
     """The bits as Brevitas takes them, as JSON and, beside it, as a Markdown table."""
-    if not isinstance(source.bits, BitAssignment):
+    bits = source.settled
+    if not isinstance(bits, BitAssignment):
         raise ExportError("--to brevitas: got a rule, allowed is one assignment")
-    table = brevitas_markdown(source.problem.layers, source.bits)
+    table = brevitas_markdown(source.problem.layers, bits)
     texts = {
-        output.path: brevitas_json(source.problem.layers, source.bits),
+        output.path: brevitas_json(source.problem.layers, bits),
         output.beside(".md"): table,
     }
     write_new(texts, output.force)
@@ -124,21 +127,36 @@ def _wants_snapped(source: Source, output: Output) -> bool:
     return output.weights == "widest" or (output.weights == "auto" and source.trained)
 
 
-def _agreement(source: Source, rule: Rule, network: QuantizedNetwork) -> str:
+def _agreement(source: Source, network: QuantizedNetwork) -> str:
     """How often the classes are those of the network whose widths are rounded one by one."""
-    problem, same, count = source.problem, 0, 0
-    for condition, assignment in rule.items():
-        images = problem.search.under(condition)[:_JUDGED]
-        before, after = (
-            StaticNetwork(own, assignment, problem.normalize)(images).logits.argmax(1)
-            for own in (source.network, network)
-        )
-        same += int(torch.eq(before, after).sum())
-        count += len(images)
+    same, costs = [], []
+    pairs = list(zip(_at_work(source, source.network), _at_work(source, network), strict=True))
+    for (condition, one), (_, other) in pairs:
+        images = source.problem.search.under(condition)[:_JUDGED]
+        before, after = one(images), other(images)
+        same.append(torch.eq(before.logits.argmax(1), after.logits.argmax(1)))
+        costs.append(torch.stack([before.cost, after.cost], 1))
+    agreed, (cost, now) = torch.cat(same).float(), torch.cat(costs).mean(0).tolist()
     return (
         "narrower weights are derived from the widest: top-1 is that of the network before on "
-        f"{same / count:.2%} of {count} search images, over {len(rule)} conditions"
+        f"{float(agreed.mean()):.2%} of {len(agreed)} search images, over {len(pairs)} conditions; "
+        f"BOPs are {now:.2%} of those at 8 bits, before {cost:.2%}"
     )
+
+
+def _at_work(
+    source: Source, network: QuantizedNetwork
+) -> Iterator[tuple[Condition | str, Deployed]]:
+    """What the network is under each condition that it may meet."""
+    problem = source.problem
+    if source.dynamic is None:
+        assert isinstance(source.bits, Rule)
+        for condition, assignment in source.bits.items():
+            yield condition, StaticNetwork(network, assignment, problem.normalize)
+        return
+    deployed = source.dynamic.at_work(network.folded())
+    for condition in problem.mixture.conditions:
+        yield condition, deployed
 
 
 def _usage(packed: Packed, path: Path) -> str:

@@ -35,7 +35,7 @@ def describe(images: Tensor) -> Tensor:
         DataError: `images` is no batch of images.
     """
     check_images(images)
-    if len(images) == 0:
+    if images.shape[0] == 0:
         return images.new_zeros((0, len(DESCRIPTOR_NAMES)), dtype=torch.float32)
     luma = _luma(to_unit(images))
     columns = [_MEASURES[name](luma) for name in DESCRIPTOR_NAMES]
@@ -80,23 +80,24 @@ def _luminance(luma: Tensor) -> Tensor:
 
 
 def _entropy(luma: Tensor) -> Tensor:
-    count = len(luma)
     levels = luma.flatten(1).mul(_LEVELS - 1).round_().long()
-    levels += torch.arange(count, device=luma.device).unsqueeze(1) * _LEVELS
-    histogram = torch.bincount(levels.flatten(), minlength=count * _LEVELS)
-    shares = histogram.view(count, _LEVELS).float() / luma[0].numel()
+    one = luma.new_ones(()).expand(levels.shape)
+    histogram = luma.new_zeros(luma.shape[0], _LEVELS).scatter_add_(1, levels, one)
+    shares = histogram / luma[0].numel()
     nats: Tensor = torch.special.entr(shares).sum(dim=1)
     return nats / math.log(_LEVELS)
 
 
 def _blockiness(luma: Tensor) -> Tensor:
-    across, inside = luma.new_zeros(len(luma)), luma.new_zeros(len(luma))
+    across, inside = luma.new_zeros(luma.shape[:1]), luma.new_zeros(luma.shape[:1])
     for dim in (1, 2):
         steps = luma.diff(dim=dim).abs_().mean(dim=3 - dim)
-        at_border = torch.arange(1, luma.shape[dim], device=luma.device) % _BLOCK == 0
-        if at_border.any():
+        places = range(luma.shape[dim] - 1)
+        at_border = [place for place in places if (place + 1) % _BLOCK == 0]
+        if at_border:
+            others = [place for place in places if (place + 1) % _BLOCK]
             across += steps[:, at_border].mean(dim=1) / 2
-            inside += steps[:, ~at_border].mean(dim=1) / 2
+            inside += steps[:, others].mean(dim=1) / 2
     return (across + _BLOCKINESS_FLOOR) / (across + inside + 2 * _BLOCKINESS_FLOOR)
 
 
