@@ -92,8 +92,12 @@ class Search:
         setting = setting_of(job)
         if not isinstance(setting, NetworkSetting):
             raise SettingError(f"env: got {job.id}, allowed are ids over a live network")
+        most = arguments.search_images
+        if most is not None and most < setting.batch_size:
+            settings["batch_size"] = most
         setting = replace(
             setting,
+            batch_size=settings.get("batch_size", setting.batch_size),
             cost=arguments.cost,
             latency_table=arguments.latency_table,
             weight_memory=arguments.weight_memory,

@@ -56,8 +56,9 @@ class ExportArguments:
         run: folder of a search or of a finished training, in place of both; with an assignment
             of that search, where it has several.
         budget: of those that a run of `dqmq train` was trained for; the highest when left out.
-        weights: widest stores a layer that gets several widths once and derives the narrower;
-            every stores each of them; auto does the first for trained networks.
+        weights: of a layer that gets several widths, every keeps each as it is, in one code a
+            weight; widest has the narrower follow from the widest, which saves a bit or so a weight
+            and costs accuracy.
         evaluation: files of evaluations of this network for the card, the first of the export.
         force: replace files that are there.
     """
@@ -70,7 +71,7 @@ class ExportArguments:
     bits: int | None = None
     run: Path | None = None
     budget: float | None = None
-    weights: Literal["auto", "widest", "every"] = "auto"
+    weights: Literal["every", "widest"] = "every"
     evaluation: tuple[Path, ...] = ()
     force: bool = False
 

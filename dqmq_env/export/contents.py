@@ -9,7 +9,7 @@ from torch import Tensor
 from dqmq_env.errors import ExportError
 from dqmq_env.export.narrowing import narrowed
 from dqmq_env.quantization.assignment import BitAssignment, LayerBits
-from dqmq_env.quantization.grid import FLOAT_BITS
+from dqmq_env.quantization.grid import FLOAT_BITS, Grid
 from dqmq_env.quantization.scheme import Scheme
 from dqmq_env.quantization.scheme_names import scheme_by_name
 from dqmq_env.quantization.spec import LayerSpec
@@ -88,6 +88,10 @@ class PackedLayer:
             for width in self.widths
             if width == self.widths[-1] or not self.codes[width].equal(self.derived(width, scheme))
         )
+
+    def grids(self, scheme: Scheme) -> dict[int, Grid]:
+        """Width of the weights to the grid of its codes, ascending."""
+        return {width: scheme.weight_grid(width) for width in self.widths}
 
     def completed(self, scheme: Scheme) -> "PackedLayer":
         """The layer with the codes that are not there derived from the widest ones."""

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from dqmq_env.export.bit_packing import pack_bits
 from dqmq_env.export.contents import Packed, PackedLayer
+from dqmq_env.export.merging import merged, merged_bits
 from dqmq_env.quantization.assignment import BitAssignment
+from dqmq_env.quantization.grid import MAX_BITS
 from dqmq_env.quantization.scheme import Scheme
 from dqmq_env.quantization.scheme_names import scheme_by_name
 from dqmq_env.quantization.spec import LayerSpec
@@ -70,6 +72,11 @@ def to_header(packed: Packed) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, tensors
 
 
+def merged_parts(bits: int) -> list[tuple[int, int]]:
+    """How merged codes are divided where they have more than 8 bits: first bit and bits of each."""
+    return [(first, min(MAX_BITS, bits - first)) for first in range(0, bits, MAX_BITS)]
+
+
 def usual_shape(spec: LayerSpec) -> tuple[int, ...]:
     """The shape of a layer's weight where its kernel is square; the header names others."""
     if spec.kind == "linear":
@@ -114,11 +121,19 @@ def _write_layer(
     }
     if layer.shape != usual_shape(layer.spec):
         entry["shape"] = list(layer.shape)
-    if stored != layer.widths[-1:]:
-        entry["stored"] = list(stored)
-    for width in stored:
-        low = scheme.weight_grid(width).low
-        codes.add(torch.from_numpy(pack_bits(layer.codes[width].numpy(), width, low)))
+    grids = layer.grids(scheme)
+    together = merged(layer.codes, layer.rounding, grids) if len(stored) > 1 else None
+    if together is not None and merged_bits(grids) < sum(stored):
+        entry["merged"] = True
+        for first, bits in merged_parts(merged_bits(grids)):
+            part = (together >> first) & (2**bits - 1)
+            codes.add(torch.from_numpy(pack_bits(part, bits)))
+    else:
+        if stored != layer.widths[-1:]:
+            entry["stored"] = list(stored)
+        for width in stored:
+            packed = pack_bits(layer.codes[width].numpy(), width, grids[width].low)
+            codes.add(torch.from_numpy(packed))
     if layer.integer_pairs:
         rows = [layer.steps[pair] for pair in layer.integer_pairs]
         if len(layer.widths) > 1:

@@ -6,14 +6,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dqmq_env.errors import DQMQError, ExportError
 from dqmq_env.export.bit_packing import packed_bytes, unpack_bits
 from dqmq_env.export.contents import About, Packed, PackedLayer, PackedNetwork, Policy
-from dqmq_env.export.layout import CODES, COLUMNS, FLOATS, LEFTOVER, POLICY, STEPS, usual_shape
+from dqmq_env.export.layout import (
+    CODES,
+    COLUMNS,
+    FLOATS,
+    LEFTOVER,
+    POLICY,
+    STEPS,
+    merged_parts,
+    usual_shape,
+)
+from dqmq_env.export.merging import merged_bits, split
 from dqmq_env.quantization.assignment import BitAssignment
-from dqmq_env.quantization.grid import FLOAT_BITS, activation_grid
+from dqmq_env.quantization.grid import FLOAT_BITS, Grid, activation_grid
 from dqmq_env.quantization.scheme import Scheme
 from dqmq_env.quantization.scheme_names import scheme_by_name
 from dqmq_env.quantization.spec import LayerSpec
@@ -116,9 +127,14 @@ def _layer(
     pairs = tuple(checked.values())
     integer = [pair for pair in pairs if pair.weight != FLOAT_BITS]
     widths = sorted({pair.weight for pair in integer})
-    codes = _codes(entry, spec, scheme, widths, stretches.codes)
     rounded = widths if len(widths) > 1 else []
     steps = _rows(entry, "step", (1, shape[0]), len(integer) + len(rounded), stretches.steps)
+    rounding = dict(zip(rounded, steps[len(integer) :], strict=True))
+    if entry.get("merged"):
+        grids = {width: scheme.weight_grid(width) for width in rounded}
+        codes = split(_merged(spec, grids, stretches.codes), rounding, grids)
+    else:
+        codes = _codes(entry, spec, scheme, widths, stretches.codes)
     corrections: list[Tensor] = []
     if "corrections" in entry:
         corrections = _rows(entry, "correction", shape[:1], len(integer), stretches.floats)
@@ -137,7 +153,7 @@ def _layer(
         pairs=pairs,
         codes=codes,
         steps=dict(zip(integer, steps, strict=False)),
-        rounding=dict(zip(rounded, steps[len(integer) :], strict=True)),
+        rounding=rounding,
         bias=bias,
         corrections=dict(zip(integer, corrections, strict=True)) if corrections else {},
         scale=scale,
@@ -184,6 +200,17 @@ def _codes(
         values = unpack_bits(packed, width, spec.weights, scheme.weight_grid(width).low)
         found[width] = torch.from_numpy(values.astype(np.int8)).view(spec.out_channels, -1)
     return found
+
+
+def _merged(spec: LayerSpec, grids: Mapping[int, Grid], reader: _Reader) -> NDArray[np.int64]:
+    """Codes that stand for those at all widths, shape (O, C)."""
+    if not grids:
+        raise ExportError(f"{spec.name} has merged codes of less than two widths")
+    total = np.zeros(spec.weights, np.int64)
+    for first, bits in merged_parts(merged_bits(grids)):
+        packed = reader.take(packed_bytes(spec.weights, bits)).numpy()
+        total += unpack_bits(packed, bits, spec.weights).astype(np.int64) << first
+    return total.reshape(spec.out_channels, -1)
 
 
 def _rows(

@@ -34,13 +34,13 @@ class Output:
     Attributes:
         path: of the file.
         force: replace files that are there.
-        weights: ``widest`` stores a layer that has several widths once, ``every`` stores each of
-            them, ``auto`` the first for trained networks and the second for others.
+        weights: of a layer that has several widths, ``every`` keeps each as it is, ``widest`` has
+            the narrower follow from the widest, which are stored alone.
     """
 
     path: Path
     force: bool = False
-    weights: str = "auto"
+    weights: str = "every"
 
     def beside(self, suffix: str) -> Path:
         """The path of a file that goes with it."""
@@ -55,7 +55,7 @@ def write_packed(source: Source, output: Output) -> str:
     """A packed file, and a model card beside it."""
     lines = []
     network = source.network
-    if not isinstance(source.bits, BitAssignment) and _wants_snapped(source, output):
+    if not isinstance(source.bits, BitAssignment) and output.weights == "widest":
         network = snapped(source.network, source.bits)
         lines.append(_agreement(source, network))
     about = About(output.path.stem, source.architecture, source.problem.data.classes)
@@ -121,10 +121,6 @@ def target_by_name(name: str) -> Target:
     if name not in TARGETS:
         raise SettingError(f"--to: got {name!r}, allowed are {', '.join(TARGETS)}")
     return TARGETS[name]
-
-
-def _wants_snapped(source: Source, output: Output) -> bool:
-    return output.weights == "widest" or (output.weights == "auto" and source.trained)
 
 
 def _agreement(source: Source, network: QuantizedNetwork) -> str:

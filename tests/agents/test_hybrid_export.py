@@ -106,10 +106,14 @@ def mixed(problem: NetworkProblem, count: int = 24) -> Tensor:
     return torch.cat(found)
 
 
-def packed_file(path: Path, agent: HybridAgent, about: About) -> DynamicNetwork:
-    """Write what is snapped; return what is to be read."""
+def packed_file(
+    path: Path, agent: HybridAgent, about: About, widest: bool = False
+) -> DynamicNetwork:
+    """Write every width, or those that follow from the widest; return what is to be read."""
     dynamic = HybridPolicy.of(agent)
-    network = snapped(agent.network, agent.network.options)
+    network = agent.network.folded()
+    if widest:
+        network = snapped(network, network.options)
     packed = pack(network, network.options, dynamic.normalize, about, dynamic.slot)
     write(path, packed)
     return dynamic.at_work(network)
@@ -126,7 +130,8 @@ def test_every_architecture_and_granularity_in_another_process(
             settings = {"distribution": list(HEADS)[number], "sees": EVERYTHING, **MANY}
             agent = make_agent(problem, **settings)
             path = tmp_path / f"{name}-{granularity}.dqmq"
-            network = packed_file(path, agent, About(name, architecture_of(name)))
+            about = About(name, architecture_of(name))
+            network = packed_file(path, agent, about, widest=granularity == "batch")
             images = mixed(problem)
             save_file({"images": images}, tmp_path / "images.safetensors")
             for budget in (network.budget, 0.9 * network.budget):
@@ -209,7 +214,7 @@ def test_a_run_is_exported_by_the_command(
     run = ["--run", str(tmp_path / "run")]
     main([*train.split(), *run, "--lowest-budget", "0.1", "--budget", "0.3"])
     output = tmp_path / "net.dqmq"
-    main(["export", *run, "--budget", "0.2", "--output", str(output)])
+    main(["export", *run, "--budget", "0.2", "--weights", "widest", "--output", str(output)])
     shown = capsys.readouterr().out
     assert "policy" in shown
     assert "top-1 is that of the network before on" in shown
