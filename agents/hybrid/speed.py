@@ -4,8 +4,9 @@ Writes ``benchmarks/HYBRID.md``. Networks, batches and threads are the same on b
 is the median over rounds of the quotient of two times taken one after the other.
 """
 
+import ctypes
+import gc
 import multiprocessing
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def memory_row(granularity: str, rounds: int) -> Row:
 
 
 def peak_memory(which: str, granularity: str) -> int:
-    """Bytes that a few training steps add to the peak of this process.
+    """Bytes that a few training steps need for as long as they take; Linux alone tells.
 
     Args:
         which: ``agent`` or ``fixed``.
@@ -91,10 +92,11 @@ def peak_memory(which: str, granularity: str) -> int:
     torch.set_num_threads(1)
     make = {"agent": step_of_the_agent, "fixed": step_at_fixed_bits}[which]
     step = make(_problem(granularity))
-    before = _peak_so_far()
+    step()  # what is made once, such as the state of the optimiser, is part of what stays
+    before = _reset_peak()
     for _ in range(_STEPS_FOR_MEMORY):
         step()
-    return _peak_so_far() - before
+    return _resident("VmHWM") - before
 
 
 def _peak(which: str, granularity: str) -> int:
@@ -102,8 +104,19 @@ def _peak(which: str, granularity: str) -> int:
         return pool.apply(peak_memory, (which, granularity))
 
 
-def _peak_so_far() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _reset_peak() -> int:
+    """Give back what is free and forget how much was resident before; returns what is now."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return _resident("VmRSS")
+
+
+def _resident(name: str) -> int:
+    """A number of bytes that the kernel keeps about this process."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    (kilobytes,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
+    return int(kilobytes) * 1024
 
 
 def _problem(granularity: str) -> NetworkProblem:

@@ -10,8 +10,9 @@ What the bits follow is --granularity: each image, each batch of images of one c
 (static: the ablation that shows what following the quality is worth). What the policy sees of the
 images is --sees; each of its eyes has a price in BOPs, which the budget counts. --distribution and
 --gradient say how bits are drawn and how the policy learns from it, --distillation how much the
-float network teaches. With --lowest-budget one run learns the bits for every budget from there to
---budget. After training, the statistics of batch norms are measured anew and the budget is met from
+float network teaches. The policy learns in the first part of the training (--search-share); then
+bits stay what they are for what is seen, and weights alone go on learning. With --lowest-budget one
+run learns the bits for every budget from there to --budget. After training, the statistics of batch norms are measured anew and the budget is met from
 below, on training images, with the decisions as they will be: without draws (--settle-images).
 
 Examples:

@@ -268,6 +268,8 @@ def test_cheap_eyes_cost_less(by_image: NetworkProblem) -> None:
         ({"gradient": "none"}, "gradient: got 'none', allowed are"),
         ({"sees": ("labels",)}, r"sees: got \['labels'\], allowed are"),
         ({"lowest_budget": 0.5}, "lowest_budget: got 0.5, allowed is above 0 and below"),
+        ({"search_share": 0}, "search_share: got 0, allowed is above 0 and up to 1"),
+        ({"search_share": 1.5}, "search_share: got 1.5, allowed is above 0 and up to 1"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
