@@ -20,7 +20,6 @@ from dqmq_env.costs import cost_by_name
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import BudgetError, CheckpointError, SettingError
 from dqmq_env.evaluation.normalize import Normalize
-from dqmq_env.evaluation.statistics import channel_means
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.quality.batches import MixedQualityBatches
 from dqmq_env.quantization.assignment import LayerBits
@@ -215,14 +214,14 @@ class HybridAgent:
     def _calibrate_view(self) -> None:
         """Let the policy know how the channel means of each layer are spread, in float."""
         view, layers = self.policy.view, self.network.layers
-        if "channels" not in view.sees:
+        if not view.pools:
             return
         numbers = {index: n for n, index in enumerate(decided_layers(self.network))}
 
         def choose(index: int, activation: torch.Tensor) -> LayerBits:
             if index in numbers:
                 reach = layers[index].activation_range
-                view.calibrate(numbers[index], channel_means(activation, reach, len(activation)))
+                view.calibrate(numbers[index], view.pooled(activation, reach, len(activation)))
             return LayerBits(FLOAT_BITS, FLOAT_BITS)
 
         with eval_mode(self.network):

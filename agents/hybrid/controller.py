@@ -78,18 +78,21 @@ class Controller:
             self.bits[:, index] = layer.options[0].weight
             return layer.options[0]
         cost = self._costing.tables[index].to(self._quality)
-        look = self._policy.view.look(self._quality, activation, layer.activation_range)
-        drawn, self._memory = self._policy.draw(
-            self._decision,
-            look,
-            self._budget,
-            self._memory,
-            self._temperature,
-            None if self._sampling is None else self._sampling.generator,
-            self._allowed(cost),
-        )
+        # the policy may learn where the network does not
+        with torch.set_grad_enabled(self._sampling is not None or torch.is_grad_enabled()):
+            look = self._policy.view.look(self._quality, activation, layer.activation_range)
+            drawn, self._memory = self._policy.draw(
+                self._decision,
+                look,
+                self._budget,
+                self._memory,
+                self._temperature,
+                None if self._sampling is None else self._sampling.generator,
+                self._allowed(cost),
+            )
+            self.expected_cost = self.expected_cost + drawn.probabilities @ cost
+            self._note(drawn)
         self._decision += 1
-        self.expected_cost = self.expected_cost + drawn.probabilities @ cost
         self._spent = self._spent + cost[drawn.sample]
         self.bits[:, index] = torch.tensor(layer.candidates)[drawn.sample.cpu()]
         return self._given(drawn)
@@ -98,12 +101,14 @@ class Controller:
         """What the layer computes with."""
         if self._sampling is None:
             return RelaxedBits(drawn.relaxed.detach(), drawn.sample)
-        gradient = self._sampling.gradient
-        own = gradient.log_probability(drawn)
+        return self._sampling.gradient.bits(drawn, self._sampling.generator)
+
+    def _note(self, drawn: Drawn) -> None:
+        """Keep the probability of what was drawn, where it is asked for."""
+        own = None if self._sampling is None else self._sampling.gradient.log_probability(drawn)
         if own is not None:
             before = self.log_probability
             self.log_probability = own if before is None else before + own
-        return gradient.bits(drawn, self._sampling.generator)
 
     def _allowed(self, cost: Tensor) -> Tensor | None:
         """Widths that leave the limit within reach, shape (G, K); the lowest always does."""

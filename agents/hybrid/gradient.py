@@ -14,6 +14,11 @@ from dqmq_env.quantization.choice import RelaxedBits
 class Gradient(Protocol):
     """From a decision that was drawn to what a layer is given, and to what else is learned from."""
 
+    @property
+    def paired(self) -> bool:
+        """Whether what is drawn is compared with a second draw for the same images."""
+        ...
+
     def bits(self, drawn: Drawn, generator: torch.Generator) -> RelaxedBits:
         """What the layer computes with."""
         ...
@@ -33,6 +38,7 @@ class StraightThrough:
     """
 
     both: bool
+    paired: bool = False
 
     def bits(self, drawn: Drawn, generator: torch.Generator) -> RelaxedBits:
         """See :class:`Gradient`."""
@@ -50,6 +56,8 @@ class StraightThrough:
 class Relaxed:
     """The mean over all widths is computed, with gradients through all of them."""
 
+    paired: bool = False
+
     def bits(self, drawn: Drawn, generator: torch.Generator) -> RelaxedBits:
         """See :class:`Gradient`."""
         return RelaxedBits(drawn.relaxed)
@@ -61,7 +69,14 @@ class Relaxed:
 
 @dataclass(frozen=True)
 class Score:
-    """The score function (Williams 1992): no gradient passes through the network."""
+    """The score function (Williams 1992): no gradient passes through the network.
+
+    Attributes:
+        paired: what a group's loss is compared with: that of a second draw for the same images, or
+            the mean of the other groups.
+    """
+
+    paired: bool = False
 
     def bits(self, drawn: Drawn, generator: torch.Generator) -> RelaxedBits:
         """See :class:`Gradient`."""
@@ -78,4 +93,5 @@ GRADIENTS: Mapping[str, Gradient] = {
     "neighbour": StraightThrough(both=False),
     "relaxed": Relaxed(),
     "score": Score(),
+    "paired": Score(paired=True),
 }

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from agents.hybrid.agent import HybridAgent
 from agents.hybrid.controller import Controller, Sampling
-from agents.hybrid.gradient import GRADIENTS
-from agents.hybrid.objective import score_term
+from agents.hybrid.gradient import GRADIENTS, Gradient
+from agents.hybrid.objective import paired_term, score_term
 from agents.hybrid.settings import HybridSettings
 from agents.hybrid.view import Look
 from dqmq_env.envs.single import BitWidthEnv
@@ -107,21 +107,14 @@ class Study:
 
     def drawn(self, name: str, number: int) -> Tensor:
         """One draw of an estimate."""
-        generator = torch_generator(number, "gradient study")
-        controller = Controller(
-            self.agent.policy,
-            self.agent.network,
-            self.agent.costing,
-            self.quality,
-            self.budget,
-            self.temperature,
-            Sampling(GRADIENTS[name], generator),
-        )
-        losses = F.cross_entropy(
-            self.agent.network(self.x, controller), self.labels, reduction="none"
-        )
+        gradient, generator = GRADIENTS[name], torch_generator(number, "gradient study")
+        losses, controller = self._losses(gradient, generator)
         task = losses.mean()
-        if controller.log_probability is not None:
+        if gradient.paired:
+            with torch.no_grad():
+                against, other = self._losses(gradient, generator)
+            task = task + paired_term(losses, controller, against, other)
+        elif controller.log_probability is not None:
             task = task + score_term(losses, controller.log_probability)
         return self._gradient(task)
 
@@ -137,6 +130,19 @@ class Study:
             float(found.var(0).sum().sqrt() / length),
             seconds,
         )
+
+    def _losses(self, gradient: Gradient, generator: torch.Generator) -> tuple[Tensor, Controller]:
+        controller = Controller(
+            self.agent.policy,
+            self.agent.network,
+            self.agent.costing,
+            self.quality,
+            self.budget,
+            self.temperature,
+            Sampling(gradient, generator),
+        )
+        logits = self.agent.network(self.x, controller)
+        return F.cross_entropy(logits, self.labels, reduction="none"), controller
 
     def _gradient(self, value: Tensor) -> Tensor:
         found = torch.autograd.grad(value, self.parameters, allow_unused=True)
@@ -234,7 +240,8 @@ of the exact gradient's length. *draws*: so many have to be averaged before the 
 the gradient is long. *ms*: of a draw, forward and backward.
 
 `score` is the score function with the mean of the other groups as baseline: what model-free policy
-gradients do. It has no bias: where its cosine is below 1, {draws} draws do not suffice to show it.
+gradients do; `paired` compares with a second draw for the same images instead. They have no bias:
+where a cosine is below 1, {draws} draws do not suffice to show it.
 
 | distribution | steps | gradient | cosine | length | noise | draws | ms |
 |---|---:|---|---:|---:|---:|---:|---:|

@@ -85,16 +85,20 @@ class HybridObjective:
         quality = describe(step.batch.images).unflatten(0, (-1, self.size)).mean(1)
         budget = self._budgets(len(quality), generator).to(quality)
         temperature = self.settings.temperature(step.progress)
-        controller = Controller(
-            self.policy,
-            network,
-            self.costing,
-            quality,
-            budget,
-            temperature,
-            Sampling(self._gradient, generator) if self._searching else None,
-            budget if self.settings.hold == "image" else None,
-        )
+
+        def controller_of() -> Controller:
+            return Controller(
+                self.policy,
+                network,
+                self.costing,
+                quality,
+                budget,
+                temperature,
+                Sampling(self._gradient, generator) if self._searching else None,
+                budget if self.settings.hold == "image" else None,
+            )
+
+        controller = controller_of()
         losses = step.losses(network(step.x, controller))
         task = losses.mean()
         cost = controller.expected_cost if self._searching else controller.cost().to(budget)
@@ -109,7 +113,12 @@ class HybridObjective:
         }
         if not self._searching:
             return task
-        if controller.log_probability is not None:
+        if self._gradient.paired:
+            other = controller_of()
+            with torch.no_grad():
+                against = step.losses(network(step.x, other))
+            task = task + paired_term(losses, controller, against, other)
+        elif controller.log_probability is not None:
             task = task + score_term(losses, controller.log_probability)
         return task + self.multiplier.term(cost, budget, self.policy.shares(budget))
 
@@ -175,4 +184,23 @@ def score_term(losses: Tensor, log_probability: Tensor) -> Tensor:
     count = len(own)
     baseline = (own.sum() - own) / (count - 1) if count > 1 else torch.zeros_like(own)
     term: Tensor = ((own - baseline) * log_probability).mean()
+    return term
+
+
+def paired_term(
+    losses: Tensor, controller: Controller, against: Tensor, other: Controller
+) -> Tensor:
+    """The same from two draws for the same images, each of which is the other's baseline.
+
+    Args:
+        losses: of each image at the first draw, shape (N,).
+        controller: that took it.
+        against: of each image at the second draw, shape (N,).
+        other: that took it.
+    """
+    first, second = controller.log_probability, other.log_probability
+    assert first is not None
+    assert second is not None
+    apart = (losses - against).detach().unflatten(0, (len(first), -1)).mean(1)
+    term: Tensor = (apart * (first - second)).mean() / 2
     return term

@@ -12,8 +12,9 @@ images is --sees; each of its eyes has a price in BOPs, which the budget counts.
 --gradient say how bits are drawn and how the policy learns from it, --distillation how much the
 float network teaches. The policy learns in the first part of the training (--search-share); then
 bits stay what they are for what is seen, and weights alone go on learning. With --lowest-budget one
-run learns the bits for every budget from there to --budget. After training, the statistics of batch norms are measured anew and the budget is met from
-below, on training images, with the decisions as they will be: without draws (--settle-images).
+run learns the bits for every budget from there to --budget. After training, the statistics of batch
+norms are measured anew and the budget is met from below, on training images, with the decisions as
+they will be: without draws (--settle-images).
 
 Examples:
   dqmq train                                 # ResNet-20, 14% of the 8-bit BOPs, embedded images

@@ -9,17 +9,20 @@ from torch import Tensor, nn
 from agents.hybrid.eight_bits import rounded, rounded_weight
 from dqmq_env.evaluation.statistic_table import (
     ACTIVATION_STATISTICS,
+    channel_maps_bops,
     channel_means_bops,
     statistics_bops,
 )
-from dqmq_env.evaluation.statistics import activation_statistics, channel_means
+from dqmq_env.evaluation.statistics import activation_statistics, channel_maps, channel_means
 from dqmq_env.quality import DESCRIPTOR_NAMES, descriptor_bops
 from dqmq_env.quantization.spec import LayerSpec
 
-SOURCES = ("quality", "statistics", "channels")
+SOURCES = ("quality", "statistics", "channels", "maps")
 _MAC_BOPS = 8 * 8
 _SPREAD = 4.0
 """Channel means are cut off at so many standard deviations."""
+_SIDE = 4
+"""Maps have so many cells down and across."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,9 @@ class Look:
     Attributes:
         quality: descriptors in [0, 1], shape (G, 6).
         statistics: of what the layer receives, in [0, 1], shape (G, 4).
-        channels: the mean of each channel, as a fraction of the layer's range, shape (G, C); absent
-            where the activation is, as in an environment's observation.
+        channels: the mean of each channel, or of each of its cells, as a fraction of the layer's
+            range, shape (G, C'); absent where the activation is, as in an environment's
+            observation.
     """
 
     quality: Tensor
@@ -42,7 +46,8 @@ class View(nn.Module):
     """Turns what is looked at into an embedding; remembers the channels of the layers before.
 
     With f the quality descriptor, the statistics at hand and the budget, scaled to [-1, 1], and c_m
-    the standardised channel means of what layer m receives, a decision about layer l is given ::
+    the standardised channel means of what layer m receives (``channels``), or those of the 4 x 4
+    cells of each channel (``maps``), a decision about layer l is given ::
 
         e_l = tanh(W f_l + b + sum over m <= l of P_m c_m)
 
@@ -73,12 +78,13 @@ class View(nn.Module):
         count = len(DESCRIPTOR_NAMES) * ("quality" in self.sees)
         count += len(ACTIVATION_STATISTICS) * ("statistics" in self.sees) + budget
         self.sees_budget = budget
-        self.size = embedding if count or "channels" in self.sees else 0
+        self.pools = bool(self.sees & {"channels", "maps"})
+        self.size = embedding if count or self.pools else 0
         self.encoder = nn.Linear(count, self.size) if count else None
         self.channels = nn.ParameterList()
-        if "channels" in self.sees:
+        if self.pools:
             for number, spec in enumerate(specs):
-                size = spec.in_channels
+                size = spec.in_channels * self._cells(spec)
                 self.channels.append(torch.randn(size, self.size) * (0.3 / size**0.5))
                 self.register_buffer(f"mean_{number}", torch.zeros(size))
                 self.register_buffer(f"spread_{number}", torch.ones(size))
@@ -91,8 +97,14 @@ class View(nn.Module):
             activation_statistics(activation, reach, groups)
             if "statistics" in self.sees
             else quality.new_zeros(groups, len(ACTIVATION_STATISTICS)),
-            channel_means(activation, reach, groups) if "channels" in self.sees else None,
+            self.pooled(activation, reach, groups) if self.pools else None,
         )
+
+    def pooled(self, activation: Tensor, reach: Tensor, groups: int) -> Tensor:
+        """Channel means, or maps, of an activation (N, ...), shape (G, C')."""
+        if "maps" in self.sees:
+            return channel_maps(activation, reach, _SIDE, groups)
+        return channel_means(activation, reach, groups)
 
     def embed(
         self, decision: int, look: Look, budget: Tensor, memory: Tensor | None
@@ -136,12 +148,17 @@ class View(nn.Module):
         for spec in self._specs:
             if "statistics" in self.sees:
                 total += statistics_bops(spec.input_shape)
-            if "channels" in self.sees:
-                total += channel_means_bops(spec.input_shape)
-                total += spec.in_channels * self.size * _MAC_BOPS
+            if self.pools:
+                pool = channel_maps_bops if "maps" in self.sees else channel_means_bops
+                total += pool(spec.input_shape)
+                total += spec.in_channels * self._cells(spec) * self.size * _MAC_BOPS
             if self.encoder is not None:
                 total += self.encoder.in_features * self.size * _MAC_BOPS
         return total
+
+    def _cells(self, spec: LayerSpec) -> int:
+        """Numbers that are made of each channel of what a layer receives."""
+        return _SIDE**2 if "maps" in self.sees and spec.kind != "linear" else 1
 
     def _features(self, look: Look, budget: Tensor) -> Tensor:
         # what lies in [0, 1] fills the encoder's range once it is centred and doubled

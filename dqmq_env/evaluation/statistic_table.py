@@ -25,6 +25,11 @@ def channel_means_bops(input_shape: tuple[int, ...]) -> int:
     return _looked_at(input_shape) * _BITS
 
 
+def channel_maps_bops(input_shape: tuple[int, ...]) -> int:
+    """Bit operations for the channel maps of one image: an addition for each value."""
+    return math.prod(input_shape) * _BITS
+
+
 def _looked_at(input_shape: tuple[int, ...]) -> int:
     channels, *sides = input_shape
     return channels * math.prod(math.ceil(side / SPACING) for side in sides)

@@ -40,6 +40,37 @@ def batch_statistics(parts: Sequence[Tensor], reach: Tensor) -> Tensor:
     return _features(pooled[None], reach)[0]
 
 
+def channel_maps(x: Tensor, reach: Tensor, side: int, groups: int = 1) -> Tensor:
+    """The mean of each channel in each cell of a grid, over the images of each group.
+
+    The feature map is divided into ``side`` by ``side`` cells of equal area; what lies in two cells
+    counts in both, by its share.
+
+    Args:
+        x: activation, shape (N, C, H, W), or (N, ..., C) of a linear layer, which has no cells.
+        reach: the largest magnitude seen in calibration, a scalar above zero.
+        side: of the grid.
+        groups: G, which divides N; consecutive images form a group.
+
+    Returns:
+        Shape (G, C * side**2), or (G, C) of a linear layer, as fractions of ``reach``.
+    """
+    if x.ndim != 4:
+        return channel_means(x, reach, groups)
+    down, across = (_cells(x.shape[dim], side).to(x) for dim in (2, 3))
+    rows = (down.T @ (x @ across)).flatten(1)
+    maps: Tensor = rows.unflatten(0, (groups, -1)).mean(1) / reach
+    return maps
+
+
+def _cells(size: int, side: int) -> Tensor:
+    """The share of each of ``size`` places in each of ``side`` cells, columns summing to one."""
+    borders = torch.linspace(0, size, side + 1, dtype=torch.float64)
+    places = torch.arange(size, dtype=torch.float64)[:, None]
+    inside = torch.minimum(places + 1, borders[1:]) - torch.maximum(places, borders[:-1])
+    return inside.clamp_min(0) * side / size
+
+
 def channel_means(x: Tensor, reach: Tensor, groups: int = 1) -> Tensor:
     """The mean of each channel of the activation of each group of images.
 

@@ -15,7 +15,8 @@ from agents.hybrid.controller import Controller, Sampling
 from agents.hybrid.costing import Costing
 from agents.hybrid.export import make_like
 from agents.hybrid.gradient import GRADIENTS
-from agents.hybrid.heads import HEADS
+from agents.hybrid.heads import Drawn
+from agents.hybrid.objective import paired_term, score_term
 from agents.hybrid.policy import BitPolicy
 from agents.hybrid.settings import HybridSettings
 from agents.hybrid.view import View
@@ -122,13 +123,23 @@ def make_relaxation(
     return make
 
 
-@pytest.mark.parametrize("granularity", ["image", "batch"])
-@pytest.mark.parametrize("distribution", sorted(set(HEADS) - {"gumbel"}))
+@pytest.mark.parametrize(
+    ("distribution", "granularity", "sees"),
+    [
+        ("logistic", "image", EVERYTHING),
+        ("logistic", "batch", EVERYTHING),
+        ("softmax", "image", EVERYTHING),
+        ("logistic", "image", ("quality", "maps")),
+    ],
+)
 def test_gradients_are_finite_differences(
-    make_relaxation: Callable[..., Relaxation], distribution: str, granularity: str
+    make_relaxation: Callable[..., Relaxation],
+    distribution: str,
+    granularity: str,
+    sees: tuple[str, ...],
 ) -> None:
     """Of every parameter of the policy, through every layer and every later observation."""
-    relaxation = make_relaxation(distribution, granularity)
+    relaxation = make_relaxation(distribution, granularity, sees=sees)
     gradients = relaxation.gradients()
     generator = torch.Generator().manual_seed(3)
     parameters = dict(relaxation.policy.named_parameters())
@@ -170,3 +181,68 @@ def test_later_observations_carry_part_of_the_gradient(
     assert torch.allclose(whole[-1], part[-1], rtol=1e-6)  # nothing is seen after the last
     apart = (whole[:-1] - part[:-1]).norm() / whole[:-1].norm()
     assert float(apart) > 1e-3
+
+
+@pytest.mark.parametrize("gradient", ["score", "paired"])
+def test_the_score_functions_are_right_on_average(
+    make_tiny_problem: Callable[..., NetworkProblem], gradient: str
+) -> None:
+    """Against the exact gradient of the expected loss of some images, over all assignments."""
+    problem = make_tiny_problem((2, 8), granularity="image")
+    network = copy.deepcopy(problem.trainable()).eval()
+    settings = HybridSettings(budget=0.4, sees=("quality",))
+    torch.manual_seed(4)
+    policy = make_like(network, settings, "image")
+    with torch.no_grad():
+        policy.head.gain.mul_(10)
+        policy.anchors.fill_(5.0)
+    images, labels = problem.data.train.images[:16], problem.data.train.labels[:16]
+    x, quality = problem.normalize(images), describe(images)
+    budget = quality.new_full((16,), 0.4)
+    costing = Costing(Bops(), network, policy)
+    parameters = list(policy.head.parameters())
+
+    def run(own: BitPolicy, generator: torch.Generator) -> tuple[Tensor, Controller]:
+        sampling = Sampling(GRADIENTS[gradient], generator)
+        controller = Controller(own, network, costing, quality, budget, 1.0, sampling)
+        logits = network(x, controller)
+        return torch.nn.functional.cross_entropy(logits, labels, reduction="none"), controller
+
+    def flat(value: Tensor) -> Tensor:
+        found = torch.autograd.grad(value, parameters)
+        return torch.cat([own.flatten() for own in found])
+
+    exact = torch.zeros(sum(own.numel() for own in parameters))
+    for bits in range(2**6):
+        losses, controller = run(Fixed(policy, bits), torch.Generator())
+        assert controller.log_probability is not None
+        exact += flat((controller.log_probability.exp() * losses.detach()).mean())
+    draws = []
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(400):
+        losses, controller = run(policy, generator)
+        if gradient == "paired":
+            with torch.no_grad():
+                against, other = run(policy, generator)
+            draws.append(flat(paired_term(losses, controller, against, other)))
+        else:
+            assert controller.log_probability is not None
+            draws.append(flat(score_term(losses, controller.log_probability)))
+    found = torch.stack(draws)
+    error = found.std(0) / len(draws) ** 0.5
+    if gradient == "paired":  # where the same images are compared, much less noise is left
+        assert float(exact.norm()) > 8 * float(error.norm())
+    assert float(((found.mean(0) - exact) / error).abs().max()) < 4.5
+
+
+class Fixed(BitPolicy):
+    """A policy that takes the widths that the binary digits of a number say."""
+
+    def __init__(self, policy: BitPolicy, bits: int) -> None:
+        torch.nn.Module.__init__(self)
+        self.view, self._policy, self._bits = policy.view, policy, bits
+
+    def draw(self, decision: int, *rest: Any, **_: Any) -> tuple[Drawn, Tensor | None]:
+        drawn, memory = self._policy.draw(decision, *rest[:4], None)
+        taken = torch.full_like(drawn.sample, (self._bits >> decision) & 1)
+        return Drawn(drawn.probabilities, drawn.relaxed, taken), memory
