@@ -214,14 +214,16 @@ class HybridAgent:
     def _calibrate_view(self) -> None:
         """Let the policy know how the channel means of each layer are spread, in float."""
         view, layers = self.policy.view, self.network.layers
-        if not view.pools:
+        if not view.pools(0):
             return
         numbers = {index: n for n, index in enumerate(decided_layers(self.network))}
 
         def choose(index: int, activation: torch.Tensor) -> LayerBits:
-            if index in numbers:
+            number = numbers.get(index, -1)
+            if number >= 0 and view.pools(number):
                 reach = layers[index].activation_range
-                view.calibrate(numbers[index], view.pooled(activation, reach, len(activation)))
+                means = view.pooled(number, activation, reach, len(activation))
+                view.calibrate(number, means)
             return LayerBits(FLOAT_BITS, FLOAT_BITS)
 
         with eval_mode(self.network):

@@ -80,7 +80,9 @@ class Controller:
         cost = self._costing.tables[index].to(self._quality)
         # the policy may learn where the network does not
         with torch.set_grad_enabled(self._sampling is not None or torch.is_grad_enabled()):
-            look = self._policy.view.look(self._quality, activation, layer.activation_range)
+            look = self._policy.view.look(
+                self._decision, self._quality, activation, layer.activation_range
+            )
             drawn, self._memory = self._policy.draw(
                 self._decision,
                 look,

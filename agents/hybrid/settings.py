@@ -23,9 +23,10 @@ class HybridSettings:
             ``budget``.
         hold: ``mean`` bounds the average over the mixture, ``image`` the BOPs of each image.
         sees: what the policy sees, any of ``quality`` (the descriptor), ``statistics`` (four pooled
-            numbers of what the layer receives) and one of ``channels`` and ``maps`` (the mean of
-            each channel of what this layer and those before it receive, or those of its 4 x 4
-            cells; an environment's observation does not have them).
+            numbers of what the layer receives), ``channels`` (the mean of each channel of what this
+            layer and those before it receive) and ``map`` (the means of the 4 x 4 cells of each
+            channel of what the first decided layer receives); an environment's observation does
+            not have the last two.
         distribution: over bits: ``logistic`` (discretised location and scale), ``softmax`` (a logit
             for each width) or ``gumbel`` (the same, drawn by relaxed Gumbel noise).
         gradient: of the choice: ``neighbours`` or ``neighbour`` (straight through a sample,
@@ -83,8 +84,6 @@ class HybridSettings:
         unknown = sorted(set(self.sees) - set(SOURCES))
         if unknown:
             raise SettingError(f"sees: got {unknown}, allowed are {list(SOURCES)}")
-        if {"channels", "maps"} <= set(self.sees):
-            raise SettingError("sees: got channels and maps, allowed is one of them")
         if self.lowest_budget is not None and not 0 < self.lowest_budget < self.budget:
             raise SettingError(
                 f"lowest_budget: got {self.lowest_budget}, allowed is above 0 and below "

@@ -17,12 +17,12 @@ from dqmq_env.evaluation.statistics import activation_statistics, channel_maps, 
 from dqmq_env.quality import DESCRIPTOR_NAMES, descriptor_bops
 from dqmq_env.quantization.spec import LayerSpec
 
-SOURCES = ("quality", "statistics", "channels", "maps")
+SOURCES = ("quality", "statistics", "channels", "map")
 _MAC_BOPS = 8 * 8
 _SPREAD = 4.0
 """Channel means are cut off at so many standard deviations."""
 _SIDE = 4
-"""Maps have so many cells down and across."""
+"""A map has so many cells down and across."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ class View(nn.Module):
     """Turns what is looked at into an embedding; remembers the channels of the layers before.
 
     With f the quality descriptor, the statistics at hand and the budget, scaled to [-1, 1], and c_m
-    the standardised channel means of what layer m receives (``channels``), or those of the 4 x 4
-    cells of each channel (``maps``), a decision about layer l is given ::
+    the standardised channel means of what layer m receives (``channels``; of the first decided one,
+    with ``map``, the means of the 4 x 4 cells of each channel), a decision about layer l is
+    given ::
 
         e_l = tanh(W f_l + b + sum over m <= l of P_m c_m)
 
@@ -78,18 +79,21 @@ class View(nn.Module):
         count = len(DESCRIPTOR_NAMES) * ("quality" in self.sees)
         count += len(ACTIVATION_STATISTICS) * ("statistics" in self.sees) + budget
         self.sees_budget = budget
-        self.pools = bool(self.sees & {"channels", "maps"})
-        self.size = embedding if count or self.pools else 0
+        self.size = embedding if count or self.pools(0) else 0
         self.encoder = nn.Linear(count, self.size) if count else None
         self.channels = nn.ParameterList()
-        if self.pools:
-            for number, spec in enumerate(specs):
-                size = spec.in_channels * self._cells(spec)
+        for number in range(len(specs)):
+            if self.pools(number):
+                size = self._pooled_size(number)
                 self.channels.append(torch.randn(size, self.size) * (0.3 / size**0.5))
                 self.register_buffer(f"mean_{number}", torch.zeros(size))
                 self.register_buffer(f"spread_{number}", torch.ones(size))
 
-    def look(self, quality: Tensor, activation: Tensor, reach: Tensor) -> Look:
+    def pools(self, decision: int) -> bool:
+        """Whether channels are looked at before a decision."""
+        return "channels" in self.sees or (decision == 0 and "map" in self.sees)
+
+    def look(self, decision: int, quality: Tensor, activation: Tensor, reach: Tensor) -> Look:
         """What is looked at of an activation (N, ...) that a layer is about to receive."""
         groups = len(quality)
         return Look(
@@ -97,12 +101,12 @@ class View(nn.Module):
             activation_statistics(activation, reach, groups)
             if "statistics" in self.sees
             else quality.new_zeros(groups, len(ACTIVATION_STATISTICS)),
-            self.pooled(activation, reach, groups) if self.pools else None,
+            self.pooled(decision, activation, reach, groups) if self.pools(decision) else None,
         )
 
-    def pooled(self, activation: Tensor, reach: Tensor, groups: int) -> Tensor:
-        """Channel means, or maps, of an activation (N, ...), shape (G, C')."""
-        if "maps" in self.sees:
+    def pooled(self, decision: int, activation: Tensor, reach: Tensor, groups: int) -> Tensor:
+        """Channel means, or a map, of an activation (N, ...), shape (G, C')."""
+        if self._maps(decision):
             return channel_maps(activation, reach, _SIDE, groups)
         return channel_means(activation, reach, groups)
 
@@ -145,20 +149,26 @@ class View(nn.Module):
         """Bit operations for all that is looked at of one image and made of it."""
         channels, height, width = self._shape
         total = descriptor_bops(height, width, channels) if "quality" in self.sees else 0
-        for spec in self._specs:
+        for number, spec in enumerate(self._specs):
             if "statistics" in self.sees:
                 total += statistics_bops(spec.input_shape)
-            if self.pools:
-                pool = channel_maps_bops if "maps" in self.sees else channel_means_bops
+            if self.pools(number):
+                pool = channel_maps_bops if self._maps(number) else channel_means_bops
                 total += pool(spec.input_shape)
-                total += spec.in_channels * self._cells(spec) * self.size * _MAC_BOPS
+                total += self._pooled_size(number) * self.size * _MAC_BOPS
             if self.encoder is not None:
                 total += self.encoder.in_features * self.size * _MAC_BOPS
         return total
 
-    def _cells(self, spec: LayerSpec) -> int:
-        """Numbers that are made of each channel of what a layer receives."""
-        return _SIDE**2 if "maps" in self.sees and spec.kind != "linear" else 1
+    def _maps(self, decision: int) -> bool:
+        """Whether cells are looked at, rather than whole channels."""
+        return decision == 0 and "map" in self.sees
+
+    def _pooled_size(self, decision: int) -> int:
+        """How many numbers are made of what a decided layer receives."""
+        spec = self._specs[decision]
+        cells = _SIDE**2 if self._maps(decision) and spec.kind != "linear" else 1
+        return spec.in_channels * cells
 
     def _features(self, look: Look, budget: Tensor) -> Tensor:
         # what lies in [0, 1] fills the encoder's range once it is centred and doubled

@@ -23,7 +23,7 @@ from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.training.loop import Schedule
 
 SCHEDULE = Schedule(images=40 * 32, batch=32, save_every=10)
-EVERYTHING = ("quality", "statistics", "channels")
+EVERYTHING = ("quality", "statistics", "channels", "map")
 
 
 def make_agent(
@@ -236,12 +236,9 @@ def test_later_decisions_know_what_earlier_layers_saw(by_image: NetworkProblem) 
     """The channels of the first decided layer move what the last one is given."""
     agent = make_agent(by_image, sees=("channels",))
     view = agent.policy.view
-    look = view.look(
-        torch.zeros(4, 6), torch.rand(4, 4, 28, 28), agent.network.layers[1].activation_range
-    )
-    other = view.look(
-        torch.zeros(4, 6), torch.rand(4, 4, 28, 28) * 3, agent.network.layers[1].activation_range
-    )
+    reach = agent.network.layers[1].activation_range
+    look = view.look(0, torch.zeros(4, 6), torch.rand(4, 4, 28, 28), reach)
+    other = view.look(0, torch.zeros(4, 6), torch.rand(4, 4, 28, 28) * 3, reach)
     budget = torch.zeros(4)
     embeddings = []
     for first in (look, other):
@@ -249,6 +246,21 @@ def test_later_decisions_know_what_earlier_layers_saw(by_image: NetworkProblem) 
         embedding, _ = view.embed(1, look, budget, memory)
         embeddings.append(embedding)
     assert not torch.allclose(*embeddings)
+
+
+def test_a_map_tells_what_lies_where(by_image: NetworkProblem) -> None:
+    """Images whose channels have the same means, in other places, are given other bits."""
+    agent = make_agent(by_image, sees=("map",))
+    view, reach = agent.policy.view, agent.network.layers[1].activation_range
+    left = torch.zeros(1, 4, 28, 28)
+    left[..., :14] = 1
+    embeddings = [
+        view.embed(0, view.look(0, torch.zeros(1, 6), x, reach), torch.zeros(1), None)[0]
+        for x in (left, left.flip(3))
+    ]
+    assert not torch.allclose(*embeddings)
+    assert len(view.channels) == 1
+    assert view.look(1, torch.zeros(1, 6), left, reach).channels is None
 
 
 def test_cheap_eyes_cost_less(by_image: NetworkProblem) -> None:
