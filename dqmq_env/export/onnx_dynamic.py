@@ -10,7 +10,7 @@ from torch import Tensor
 from dqmq_env.errors import ExportError, SettingError
 from dqmq_env.evaluation.deployed import Prediction
 from dqmq_env.export.onnx_names import BITS, BUDGET, COST, DYNAMIC_SCHEMA, LOGITS
-from dqmq_env.export.onnx_runner import OnnxGraph, metadata_of
+from dqmq_env.export.onnx_runner import OnnxGraph, content_of, metadata_of
 
 
 class OnnxDynamic:
@@ -46,10 +46,7 @@ class OnnxDynamic:
         Raises:
             ExportError: it is missing, damaged or foreign.
         """
-        try:
-            return cls(path.read_bytes())
-        except OSError as error:
-            raise ExportError(f"path: cannot read {path}: {error}") from error
+        return cls(content_of(path))
 
     @property
     def budget(self) -> float | None:

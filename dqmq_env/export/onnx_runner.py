@@ -90,6 +90,18 @@ class OnnxGraph:
         return [torch.from_numpy(own) for own in found]
 
 
+def content_of(path: Path) -> bytes:
+    """What a file holds.
+
+    Raises:
+        ExportError: it is missing.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ExportError(f"path: cannot read {path}: {error}") from error
+
+
 def metadata_of(graph: OnnxGraph, schema: str) -> dict[str, Any]:
     """What our exporters note about a file, without the prefix of the names.
 
@@ -147,10 +159,7 @@ class OnnxNetwork:
         Raises:
             ExportError: it is missing, damaged or foreign.
         """
-        try:
-            return cls(path.read_bytes())
-        except OSError as error:
-            raise ExportError(f"path: cannot read {path}: {error}") from error
+        return cls(content_of(path))
 
     def __call__(self, images: Tensor) -> Prediction:
         """See :class:`~dqmq_env.evaluation.deployed.Deployed`."""

@@ -137,9 +137,15 @@ def command(folder: Path, seconds: float) -> Iterator["subprocess.Popen[str]"]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=_as_in_a_terminal,
     )
     with process:
         yield process
+
+
+def _as_in_a_terminal() -> None:
+    """Where a shell has begun the tests in the background, they are told to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _begun(folder: Path, count: int) -> None:
