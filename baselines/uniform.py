@@ -1,7 +1,9 @@
 """Uniform bits: the same width in every layer, topped up where the budget leaves room."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.search.meter import MeteredProblem
 from dqmq_env.search.proposals import Proposals, run_proposals
 from dqmq_env.search.rule import Rule, RuleAgent
@@ -43,18 +45,16 @@ class Uniform:
 def top_up(problem: MeteredProblem, space: Space, places: Places) -> Places:
     """Raise one layer after another until no raise keeps to the budget.
 
-    Each time the one whose next option lowers the relative error of its weights most for what it
-    costs; no images are looked at.
+    Each time the one whose next option lowers the relative error of its weights (of its input,
+    where weights leave no choice) most for what it costs; no images are looked at.
 
     Args:
         problem: gives the errors.
         space: gives options and budget.
         places: where to begin.
     """
-    errors = []
-    for name, options in zip(space.names, space.options, strict=True):
-        by_width = dict(zip(problem.candidates[name], problem.weight_error(name), strict=True))
-        errors.append([by_width[own.weight] for own in options])
+    named = zip(space.options, space.names, strict=True)
+    errors = [_errors(problem, options, name) for options, name in named]
     at = places.copy()
     while True:
         raises = []
@@ -68,6 +68,16 @@ def top_up(problem: MeteredProblem, space: Space, places: Places) -> Places:
         if not raises:
             return at
         at[max(raises, key=lambda own: own[0])[1]] += 1
+
+
+def _errors(problem: MeteredProblem, options: Sequence[LayerBits], name: str) -> list[float]:
+    """The relative error of each option of a layer."""
+    weights, activations = problem.candidates[name], problem.activation_candidates[name]
+    if len(weights) > 1:
+        error = problem.weight_error(name)
+        return [float(error[weights.index(own.weight)]) for own in options]
+    error = problem.activation_error(name)
+    return [float(error[activations.index(own.activation)]) for own in options]
 
 
 def _propose(problem: MeteredProblem, space: Space) -> Proposals:

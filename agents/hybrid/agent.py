@@ -11,20 +11,23 @@ from numpy.typing import NDArray
 
 from agents.hybrid.costing import Costing, decided_layers
 from agents.hybrid.deployed import DynamicNetwork
+from agents.hybrid.heads import ValueHead
 from agents.hybrid.objective import HybridObjective
 from agents.hybrid.policy import make_policy
 from agents.hybrid.settings import HybridSettings
 from agents.hybrid.settle import measure_batch_norms, meet_budget
+from agents.hybrid.values import fit_values
 from agents.hybrid.view import Look
 from dqmq_env.costs import cost_by_name
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import BudgetError, CheckpointError, SettingError
 from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.problem.network_problem import NetworkProblem
-from dqmq_env.quality.batches import MixedQualityBatches
+from dqmq_env.quality.batches import Batch, MixedQualityBatches
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.grid import FLOAT_BITS
 from dqmq_env.quantization.surgery import eval_mode
+from dqmq_env.randomness import derive_seed
 from dqmq_env.task.observation import ObservationLayout
 from dqmq_env.training.loop import Callback, Schedule, Trainer
 from dqmq_env.training.state import load_state, save_state
@@ -74,7 +77,7 @@ class HybridAgent:
         self.device = choose_device(device)
         self.network = problem.trainable()
         decided = decided_layers(self.network)
-        widths = self.network.layers[decided[0]].candidates
+        widths = self.network.layers[decided[0]].widths
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(schedule.seed)
             self.policy = make_policy(
@@ -85,6 +88,7 @@ class HybridAgent:
                 settings.distribution,
                 settings.embedding,
                 settings.budgets,
+                settings.decides == "network",
             )
         self._calibrate_view()
         self.costing = Costing(cost_by_name("bops"), self.network, self.policy)
@@ -99,7 +103,7 @@ class HybridAgent:
         self.policy.to(self.device)
         self._layout = ObservationLayout(widths)
         self._objective = HybridObjective(
-            self.policy, self.costing, settings, problem.granularity, schedule.seed, self._settle
+            self.policy, self.costing, settings, problem.granularity, schedule.seed, self._rest
         )
         self.trainer = Trainer(
             problem, self.network, self._objective, schedule, folder, self.device, "hybrid"
@@ -229,21 +233,34 @@ class HybridAgent:
         with eval_mode(self.network):
             self.network(self.problem.normalize(self.problem.calibration), choose)
 
+    def _rest(self) -> int:
+        """Learn what is learned at rest, then settle; returns images passed."""
+        passed = 0
+        if isinstance(self.policy.head, ValueHead):
+            batches = self._batches("values", self.settings.value_images)
+            passed = fit_values(self._dynamic(self.settings.budget), batches, self.schedule.seed)
+        return passed + self._settle()
+
     def _settle(self) -> int:
         """Make network and budget right for decisions without draws; returns images passed."""
-        size, count = self.schedule.batch, self.settings.settle_images
-        batches = MixedQualityBatches(
-            self.problem.data.train,
-            self.problem.mixture,
-            size,
-            self.schedule.seed,
-            group=size if self.problem.granularity == "batch" else 1,
-        )
-        images = [batches.at(step).images.to(self.device) for step in range(count // size)]
+        images = [batch.images for batch in self._batches("settle", self.settings.settle_images)]
         if not images:
             return 0
         dynamic = self._dynamic(self.settings.budget)
         return measure_batch_norms(dynamic, images) + meet_budget(dynamic, images)
+
+    def _batches(self, purpose: str, count: int) -> list[Batch]:
+        """Training images of mixed quality, as many whole batches as there are in ``count``."""
+        size = self.schedule.batch
+        seed = self.schedule.seed
+        batches = MixedQualityBatches(
+            self.problem.data.train,
+            self.problem.mixture,
+            size,
+            seed if purpose == "settle" else derive_seed(seed, purpose) % 2**31,
+            group=size if self.problem.granularity == "batch" else 1,
+        )
+        return [batches.at(step).to(self.device) for step in range(count // size)]
 
 
 def choose_device(name: str) -> torch.device:

@@ -10,6 +10,7 @@ from agents.hybrid.gradient import Gradient
 from agents.hybrid.heads import Drawn
 from agents.hybrid.policy import BitPolicy
 from dqmq_env.quantization.choice import LayerChoice, RelaxedBits
+from dqmq_env.quantization.layer import QuantizedLayer
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.task.budget import ROUNDING
 
@@ -65,6 +66,7 @@ class Controller:
         self._sampling, self._limit = sampling, limit
         self._layers = network.layers
         self._memory: Tensor | None = None
+        self._last: Drawn | None = None
         self._decision = 0
         self._spent = quality.new_full((len(quality),), costing.pinned)
         self.expected_cost = self._spent
@@ -75,9 +77,20 @@ class Controller:
         """Bits of a layer for each group; see :data:`~dqmq_env.quantization.choice.Chooser`."""
         layer = self._layers[index]
         if len(layer.options) == 1:
-            self.bits[:, index] = layer.options[0].weight
+            self.bits[:, index] = layer.widths[0]
             return layer.options[0]
         cost = self._costing.tables[index].to(self._quality)
+        drawn = self._last if self._policy.once and self._last else self._draw(activation, layer)
+        with torch.set_grad_enabled(self._sampling is not None or torch.is_grad_enabled()):
+            self.expected_cost = self.expected_cost + drawn.probabilities @ cost
+        self._decision += 1
+        self._spent = self._spent + cost[drawn.sample]
+        self.bits[:, index] = torch.tensor(layer.widths)[drawn.sample.cpu()]
+        self._last = drawn
+        return self._given(drawn)
+
+    def _draw(self, activation: Tensor, layer: QuantizedLayer) -> Drawn:
+        """Look, and decide."""
         # the policy may learn where the network does not
         with torch.set_grad_enabled(self._sampling is not None or torch.is_grad_enabled()):
             look = self._policy.view.look(
@@ -90,14 +103,10 @@ class Controller:
                 self._memory,
                 self._temperature,
                 None if self._sampling is None else self._sampling.generator,
-                self._allowed(cost),
+                self._allowed(),
             )
-            self.expected_cost = self.expected_cost + drawn.probabilities @ cost
             self._note(drawn)
-        self._decision += 1
-        self._spent = self._spent + cost[drawn.sample]
-        self.bits[:, index] = torch.tensor(layer.candidates)[drawn.sample.cpu()]
-        return self._given(drawn)
+        return drawn
 
     def _given(self, drawn: Drawn) -> RelaxedBits:
         """What the layer computes with."""
@@ -112,11 +121,16 @@ class Controller:
             before = self.log_probability
             self.log_probability = own if before is None else before + own
 
-    def _allowed(self, cost: Tensor) -> Tensor | None:
+    def _allowed(self) -> Tensor | None:
         """Widths that leave the limit within reach, shape (G, K); the lowest always does."""
         if self._limit is None:
             return None
-        rest = self._costing.lowest_after[self._decision]
+        rows = self._costing.choices
+        if self._policy.once:
+            cost, rest = torch.stack(rows).sum(0), 0.0
+        else:
+            cost, rest = rows[self._decision], self._costing.lowest_after[self._decision]
+        cost = cost.to(self._quality)
         room = self._limit - self._spent - rest
         allowed = cost <= room[:, None] + ROUNDING
         allowed[:, 0] = True

@@ -1,6 +1,6 @@
 """A trained hybrid agent at work: images in, classes and what they cost out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from agents.hybrid.settings import HybridSettings
 from dqmq_env.evaluation.deployed import Prediction
 from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.quality import describe
+from dqmq_env.quantization.choice import ImageBits
 from dqmq_env.quantization.network import QuantizedNetwork
 
 
@@ -28,7 +29,10 @@ class DynamicNetwork:
         budget: on average, as a fraction of the BOPs at 8 bits.
 
     Attributes:
+        granularity: see above.
         budget: may be changed between calls where the policy was trained for many.
+        describe: gives the quality descriptors, shape (N, 6), of uint8 images; may be exchanged, to
+            see what a policy does that is told something wrong.
     """
 
     def __init__(
@@ -42,8 +46,10 @@ class DynamicNetwork:
         budget: float,
     ) -> None:
         self.network, self.policy, self.budget = network, policy, budget
-        self._costing, self._settings, self._granularity = costing, settings, granularity
-        self._normalize = normalize
+        self.granularity = granularity
+        self.costing, self._settings = costing, settings
+        self.normalize = normalize
+        self.describe: Callable[[Tensor], Tensor] = describe
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Prediction:
@@ -61,8 +67,8 @@ class DynamicNetwork:
             images: uint8, shape (N, C, H, W).
             budget: in place of :attr:`budget`, shape (1,).
         """
-        quality = describe(images)
-        if self._granularity != "image":
+        quality = self.describe(images)
+        if self.granularity != "image":
             quality = quality.mean(0, keepdim=True)
         if budget is None:
             budget = quality.new_full((1,), self.budget)
@@ -70,13 +76,26 @@ class DynamicNetwork:
         controller = Controller(
             self.policy,
             self.network,
-            self._costing,
+            self.costing,
             quality,
             budget,
             self._settings.last_temperature,
             limit=budget if self._settings.hold == "image" else None,
         )
-        return self.network(self._normalize(images), controller), controller
+        return self.network(self.normalize(images), controller), controller
+
+    @torch.no_grad()
+    def at_bits(self, images: Tensor, bits: Tensor) -> Tensor:
+        """Logits (N, classes) of uint8 images at bits (N, layers) that are given, as predicted."""
+        layers = self.network.layers
+
+        def choose(index: int, activation: Tensor) -> ImageBits:
+            layer = layers[index]
+            places = [layer.widths.index(own) for own in bits[:, index].tolist()]
+            return ImageBits(tuple(layer.options[place] for place in places))
+
+        logits: Tensor = self.network(self.normalize(images), choose)
+        return logits
 
     @torch.no_grad()
     def mean_cost(self, batches: Sequence[Tensor]) -> float:

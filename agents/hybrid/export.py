@@ -21,6 +21,7 @@ from dqmq_env.export.contents import Packed, Policy
 from dqmq_env.export.onnx_names import BUDGET
 from dqmq_env.export.source import Origin, Source
 from dqmq_env.quantization.assignment import BitAssignment
+from dqmq_env.quantization.candidates import telling_widths
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.surgery import eval_mode
 
@@ -109,7 +110,7 @@ class HybridPolicy:
         options = network.options
         return BitAssignment(
             {
-                name: next(own for own in options[name] if own.weight == bits)
+                name: options[name][telling_widths(options[name]).index(bits)]
                 for name, bits in zip(options, found, strict=True)
             }
         )
@@ -140,11 +141,12 @@ def make_like(network: QuantizedNetwork, settings: HybridSettings, granularity: 
     return make_policy(
         network.specs,
         decided,
-        network.layers[decided[0]].candidates,
+        network.layers[decided[0]].widths,
         () if granularity == "static" else settings.sees,
         settings.distribution,
         settings.embedding,
         settings.budgets,
+        settings.decides == "network",
     )
 
 

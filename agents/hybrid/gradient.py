@@ -88,6 +88,21 @@ class Score:
         return own.clamp_min(1e-12).log()
 
 
+@dataclass(frozen=True)
+class Fixed:
+    """Nothing is learned from the choice."""
+
+    paired: bool = False
+
+    def bits(self, drawn: Drawn, generator: torch.Generator) -> RelaxedBits:
+        """See :class:`Gradient`."""
+        return RelaxedBits(drawn.relaxed.detach(), drawn.sample)
+
+    def log_probability(self, drawn: Drawn) -> Tensor | None:
+        """See :class:`Gradient`: nothing."""
+        return None
+
+
 GRADIENTS: Mapping[str, Gradient] = {
     "neighbours": StraightThrough(both=True),
     "neighbour": StraightThrough(both=False),

@@ -168,10 +168,47 @@ class GumbelHead(SoftmaxHead):
         return Drawn(own, (noisy / temperature).softmax(1), noisy.argmax(1))
 
 
+class ValueHead(Head):
+    """What the loss would be at each width, and a price for the BOPs: the best of both is taken.
+
+    With values ``v_k = b_k + g_k . seen`` in nats and costs c_k of the whole network, from 0 at the
+    lowest width to 1 at the highest, the width is the k of the least ``v_k + price * c_k``, where
+    ``price = exp(2 * (middle - start))``. Values are not learned by gradients of a choice: they are
+    fitted to losses that were measured (:mod:`agents.hybrid.values`). Until then widths are drawn
+    around the start, whatever is seen.
+    """
+
+    costs: Tensor
+    fitted: Tensor
+
+    def __init__(self, decisions: int, widths: Sequence[int], embedding: int) -> None:
+        super().__init__(decisions, widths, embedding)
+        self.base = nn.Parameter(torch.zeros(decisions, len(self.widths)))
+        self.gain = nn.Parameter(torch.randn(decisions, embedding, len(self.widths)) * 0.1)
+        self.register_buffer("costs", torch.linspace(0, 1, len(self.widths)))
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+
+    def values(self, decision: int, seen: Tensor) -> Tensor:
+        """Losses at each width in nats, up to what all widths have in common, shape (G, K)."""
+        return self.base[decision] + seen @ self.gain[decision]
+
+    def probabilities(
+        self, decision: int, seen: Tensor, start: Tensor, temperature: float
+    ) -> Tensor:
+        """See :class:`Head`; gradients reach nothing."""
+        around = discretized_logistic(start, torch.full_like(start, _START_SCALE), self.widths)
+        middle = (self.widths[0] + self.widths[-1]) / 2
+        price = (2 * (middle - start)).exp()
+        total = self.values(decision, seen) + price[:, None] * self.costs
+        best = F.one_hot(total.argmin(1), len(self.widths)).to(total)
+        return torch.where(self.fitted, best, around).detach()
+
+
 HEADS: Mapping[str, type[Head]] = {
     "logistic": LogisticHead,
     "softmax": SoftmaxHead,
     "gumbel": GumbelHead,
+    "value": ValueHead,
 }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from agents.hybrid.controller import Controller, Sampling
 from agents.hybrid.costing import Costing
-from agents.hybrid.gradient import GRADIENTS
+from agents.hybrid.gradient import GRADIENTS, Fixed, Gradient
 from agents.hybrid.multiplier import Multiplier
 from agents.hybrid.policy import BitPolicy
 from agents.hybrid.settings import HybridSettings
@@ -37,10 +37,11 @@ class HybridObjective:
         settings: see :class:`~agents.hybrid.settings.HybridSettings`.
         granularity: of the problem.
         seed: of sampling.
-        at_rest: called once, when the policy has learned; returns a number of images.
+        at_rest: called when the policy has learned, and each time that it is looked over again;
+            returns a number of images.
 
     Attributes:
-        images_at_rest: what ``at_rest`` returned.
+        images_at_rest: what ``at_rest`` returned, in all.
     """
 
     def __init__(
@@ -59,11 +60,17 @@ class HybridObjective:
         self._granularity = granularity
         self._at_rest = at_rest
         self.images_at_rest = 0
-        self._searching = True
-        self._gradient = GRADIENTS[settings.gradient]
+        self._rests = 0
+        learns = settings.distribution != "value"
+        self._gradient: Gradient = GRADIENTS[settings.gradient] if learns else Fixed()
         self._numbers: dict[str, float] = {}
         self._bits = torch.zeros(0)
         self._corruptions: list[str] = []
+
+    @property
+    def _searching(self) -> bool:
+        """Whether bits are still drawn."""
+        return self._rests == 0
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -78,9 +85,10 @@ class HybridObjective:
 
     def loss(self, network: QuantizedNetwork, step: Step) -> Tensor:
         """See :class:`~dqmq_env.training.objective.Objective`."""
-        if self._searching and step.progress >= self.settings.search_share:
-            self.images_at_rest = self._at_rest()
-            self._searching = False
+        rests = self.settings.rests
+        while self._rests < len(rests) and step.progress >= rests[self._rests]:
+            self.images_at_rest += self._at_rest()
+            self._rests += 1
         generator = torch_generator(self.seed, "bits", step.number)
         quality = describe(step.batch.images).unflatten(0, (-1, self.size)).mean(1)
         budget = self._budgets(len(quality), generator).to(quality)
@@ -150,7 +158,7 @@ class HybridObjective:
         return {
             "policy": self.policy.state_dict(),
             "multiplier": self.multiplier.values,
-            "searching": self._searching,
+            "rests": self._rests,
             "images_at_rest": self.images_at_rest,
         }
 
@@ -158,7 +166,7 @@ class HybridObjective:
         """See :class:`~dqmq_env.training.objective.Objective`."""
         self.policy.load_state_dict(state["policy"])
         self.multiplier.values = state["multiplier"].clone()
-        self._searching = bool(state["searching"])
+        self._rests = int(state["rests"])
         self.images_at_rest = int(state["images_at_rest"])
 
     def _budgets(self, groups: int, generator: torch.Generator) -> Tensor:

@@ -24,6 +24,7 @@ class BitPolicy(nn.Module):
         widths: K candidate bits, ascending.
         decisions: D, number of decisions.
         budgets: lowest and highest budget that it is for.
+        once: whether the first decision holds for all of them.
     """
 
     anchors: Tensor
@@ -36,13 +37,16 @@ class BitPolicy(nn.Module):
         widths: Sequence[int],
         decisions: int,
         budgets: tuple[float, float],
+        once: bool = False,
     ) -> None:
         super().__init__()
         self.view = view
         self.widths = tuple(widths)
         self.decisions = decisions
         self.budgets = budgets
-        self.head = HEADS[distribution](decisions, widths, view.size)
+        self.once = once
+        self._drawn = 1 if once else decisions
+        self.head = HEADS[distribution](self._drawn, widths, view.size)
         self.register_buffer("anchors", torch.zeros(len(self.knots)))
         self.register_buffer("shift", torch.zeros(len(self.knots)))
 
@@ -82,7 +86,7 @@ class BitPolicy(nn.Module):
         """A decision for each group, and what is to be remembered.
 
         Args:
-            decision: its number, from 0.
+            decision: its number, from 0; the only one that is drawn where it holds for all.
             look: what is looked at.
             budget: of each group, as a fraction of the cost at 8 bits, shape (G,).
             memory: what was remembered; ``None`` at the first decision.
@@ -98,7 +102,7 @@ class BitPolicy(nn.Module):
     def bops(self) -> int:
         """Bit operations for all decisions about one image, as 8-bit multiply-accumulates."""
         numbers = 1 if hasattr(self.head, "location") else len(self.widths)
-        return self.view.bops() + self.decisions * self.view.size * numbers * _MAC_BOPS
+        return self.view.bops() + self._drawn * self.view.size * numbers * _MAC_BOPS
 
 
 _KNOTS = 8
@@ -112,6 +116,7 @@ def make_policy(
     distribution: str,
     embedding: int,
     budgets: tuple[float, float],
+    once: bool = False,
 ) -> BitPolicy:
     """A policy with fresh weights, for the decided layers of a network.
 
@@ -123,7 +128,8 @@ def make_policy(
         distribution: a name of :data:`~agents.hybrid.heads.HEADS`.
         embedding: size of the view's embedding.
         budgets: lowest and highest budget.
+        once: whether the first decision holds for all.
     """
-    own = [specs[index] for index in decided]
+    own = [specs[index] for index in (decided[:1] if once else decided)]
     view = View(specs[0].input_shape, own, sees, embedding, budgets[0] != budgets[1])
-    return BitPolicy(view, distribution, widths, len(decided), budgets)
+    return BitPolicy(view, distribution, widths, len(decided), budgets, once)

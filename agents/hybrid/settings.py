@@ -8,6 +8,7 @@ from agents.hybrid.view import SOURCES
 from dqmq_env.errors import SettingError
 
 _HOLDS = ("mean", "image")
+_DECIDES = ("layer", "network")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class HybridSettings:
         budget: bound on the BOPs, controller included, as a fraction of those at 8 bits.
         lowest_budget: where it is given, one run learns the bits for every budget from here to
             ``budget``.
+        decides: about each ``layer`` when its turn comes, or about the whole ``network`` at the
+            first decided layer: all layers then get the same of their widths.
         hold: ``mean`` bounds the average over the mixture, ``image`` the BOPs of each image.
         sees: what the policy sees, any of ``quality`` (the descriptor), ``statistics`` (four pooled
             numbers of what the layer receives), ``channels`` (the mean of each channel of what this
@@ -28,7 +31,9 @@ class HybridSettings:
             channel of what the first decided layer receives); an environment's observation does
             not have the last two.
         distribution: over bits: ``logistic`` (discretised location and scale), ``softmax`` (a logit
-            for each width) or ``gumbel`` (the same, drawn by relaxed Gumbel noise).
+            for each width), ``gumbel`` (the same, drawn by relaxed Gumbel noise) or ``value`` (the
+            width of the least forecast loss and price, where one decision is about the ``network``;
+            no gradient of the choice is needed).
         gradient: of the choice: ``neighbours`` or ``neighbour`` (straight through a sample,
             crediting both widths next to it, or one of them at random), ``relaxed`` (the mean over
             all widths), ``score`` (the score function, against the mean of the other groups) or
@@ -38,12 +43,14 @@ class HybridSettings:
         penalty: weight of the squared relative excess.
         search_share: share of the training in which bits are drawn and the policy learns. Then the
             budget is met, each decision is the most probable one, and weights and steps alone go on
-            learning, at the bits that they will have.
+            learning, at the bits that they will have. Values are fitted then, and once more halfway
+            through the rest.
         first_temperature: of the distribution over bits at the start.
         last_temperature: when the policy has learned; until then it falls exponentially.
         group: consecutive images of a training batch that share their bits (and, under the
             granularity ``batch``, their condition); images of granularity ``image`` never do.
         embedding: size of what the policy makes of what it sees.
+        value_images: training images whose losses at every width values are fitted to, each time.
         settle_images: training images that, when the policy has learned and again after training,
             batch normalisation is measured anew on and the budget is met on; 0 leaves both as
             training left them.
@@ -54,6 +61,7 @@ class HybridSettings:
 
     budget: float = 0.14
     lowest_budget: float | None = None
+    decides: str = "layer"
     hold: str = "mean"
     sees: tuple[str, ...] = ("quality", "statistics")
     distribution: str = "logistic"
@@ -66,11 +74,13 @@ class HybridSettings:
     last_temperature: float = 0.1
     group: int = 32
     embedding: int = 8
+    value_images: int = 8_000
     settle_images: int = 2_000
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sees", tuple(self.sees))  # a list, where it comes from a file
         for name, value, allowed in (
+            ("decides", self.decides, _DECIDES),
             ("hold", self.hold, _HOLDS),
             ("distribution", self.distribution, tuple(HEADS)),
             ("gradient", self.gradient, tuple(GRADIENTS)),
@@ -80,6 +90,10 @@ class HybridSettings:
         if not 0 < self.search_share <= 1:
             raise SettingError(
                 f"search_share: got {self.search_share}, allowed is above 0 and up to 1"
+            )
+        if self.distribution == "value" and self.decides != "network":
+            raise SettingError(
+                f"distribution: got 'value' with decides={self.decides!r}, allowed is 'network'"
             )
         unknown = sorted(set(self.sees) - set(SOURCES))
         if unknown:
@@ -94,6 +108,13 @@ class HybridSettings:
     def budgets(self) -> tuple[float, float]:
         """The lowest and the highest budget that is learned."""
         return self.lowest_budget or self.budget, self.budget
+
+    @property
+    def rests(self) -> tuple[float, ...]:
+        """The shares of the run after which the policy comes to rest, or is looked over again."""
+        if self.distribution != "value":
+            return (self.search_share,)
+        return self.search_share, (1 + self.search_share) / 2
 
     def temperature(self, progress: float) -> float:
         """Temperature when a share ``progress`` of the run lies behind."""

@@ -57,7 +57,7 @@ class View(nn.Module):
 
     Args:
         shape: of an image, (C, H, W).
-        specs: of the decided layers, in forward order.
+        specs: of the layers before which it looks, in forward order.
         sees: which of :data:`SOURCES`; where there are none, the embedding is empty unless it
             holds the budget.
         embedding: E, size of the embedding.
@@ -91,6 +91,8 @@ class View(nn.Module):
 
     def pools(self, decision: int) -> bool:
         """Whether channels are looked at before a decision."""
+        if decision >= len(self._specs):
+            return False
         return "channels" in self.sees or (decision == 0 and "map" in self.sees)
 
     def look(self, decision: int, quality: Tensor, activation: Tensor, reach: Tensor) -> Look:

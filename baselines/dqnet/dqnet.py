@@ -19,6 +19,7 @@ from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.problem.pass_key import PassKey
 from dqmq_env.quality.condition import Condition
 from dqmq_env.quantization.assignment import BitAssignment
+from dqmq_env.quantization.candidates import telling_widths
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.randomness import derive_seed
 from dqmq_env.search.live import live_network
@@ -180,7 +181,7 @@ def _modal(bits: Tensor, problem: NetworkProblem, space: Space) -> BitAssignment
     frequent = [np.bincount(column).argmax() for column in bits.numpy().T]
     wanted = BitAssignment(
         {
-            spec.name: next(own for own in options[spec.name] if own.weight == width)
+            spec.name: options[spec.name][telling_widths(options[spec.name]).index(width)]
             for spec, width in zip(problem.layers, frequent, strict=True)
         }
     )

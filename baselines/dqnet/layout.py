@@ -131,8 +131,14 @@ class _Draft:
 
     def __init__(self, problem: Problem, settings: Settings, widths: tuple[int, ...]) -> None:
         specs = problem.layers
-        candidates = [problem.candidates[spec.name] for spec in specs]
-        decided = tuple(index for index, own in enumerate(candidates) if len(own) > 1)
+        options = {
+            spec.name: joint_options(
+                problem.candidates[spec.name], problem.activation_candidates[spec.name]
+            )
+            for spec in specs
+        }
+        sizes = [len(options[spec.name]) for spec in specs]
+        decided = tuple(index for index, size in enumerate(sizes) if size > 1)
         stem = len(decided) // 3 if settings.stem is None else settings.stem
         if not 0 <= stem < len(decided):
             raise SettingError(
@@ -144,10 +150,6 @@ class _Draft:
         self._settings, self._widths = settings, widths
         self._seen = specs[self._controlled[0]].input_shape
         self._whole = reference(Bops(), specs)
-        options = {
-            spec.name: joint_options(own, problem.activation_candidates[spec.name])
-            for spec, own in zip(specs, candidates, strict=True)
-        }
         self._rows = layer_table(Bops(), specs, options)
 
     def base(self, budget: float) -> int:

@@ -40,10 +40,10 @@ class ControlledPass:
         return self._bits(number, layer)
 
     def bits(self) -> Tensor:
-        """Weight bits of each image's layers, int64 (N, layers)."""
+        """Bits of each image's layers, as predictions have them, int64 (N, layers)."""
         bits = torch.zeros(len(self.chosen), len(self._layers), dtype=torch.int64)
         for index, place in self._layout.fixed.items():
-            bits[:, index] = self._layers[index].candidates[place]
+            bits[:, index] = self._layers[index].widths[place]
         bits[:, list(self._layout.controlled)] = torch.tensor(self._layout.widths)[self.chosen]
         return bits
 

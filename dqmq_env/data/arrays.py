@@ -20,15 +20,16 @@ MOST_IMAGES = 20_000
 """Of a larger data set, a random subset of this size is kept in memory."""
 
 
-def as_split(images: Images, argument: str) -> ImageSplit:
+def as_split(images: Images, argument: str, most: int | None = MOST_IMAGES) -> ImageSplit:
     """A split of uint8 images from what a user brings.
 
     Args:
         images: an :class:`ImageSplit`; a pair of images (N, C, H, W), uint8 or float in [0, 1], and
             integer labels (N,), as tensors or NumPy arrays; or a ``Dataset`` that gives pairs of a
             picture (PIL, or a tensor as before without N) and a label. Float images are rounded to
-            8 bits. Of a data set with more than 20,000 images a fixed random subset is taken.
+            8 bits. Of a data set with more than ``most`` images a fixed random subset is taken.
         argument: name of the argument, for messages.
+        most: images that are kept of a data set; ``None`` keeps all.
 
     Raises:
         DataError: it is none of these, or values are NaN or outside their range.
@@ -36,7 +37,7 @@ def as_split(images: Images, argument: str) -> ImageSplit:
     if isinstance(images, ImageSplit):
         return images
     if isinstance(images, Dataset):
-        return _from_dataset(images, argument)
+        return _from_dataset(images, argument, most)
     if not isinstance(images, tuple | list) or len(images) != 2:
         raise DataError(
             f"{argument}: got {type(images).__name__}, allowed are (images, labels), a Dataset or "
@@ -51,11 +52,11 @@ def as_split(images: Images, argument: str) -> ImageSplit:
         raise DataError(f"{argument}: {error}") from error
 
 
-def _from_dataset(dataset: Dataset[Any], argument: str) -> ImageSplit:
+def _from_dataset(dataset: Dataset[Any], argument: str, most: int | None) -> ImageSplit:
     count = len(dataset)  # type: ignore[arg-type]
     chosen = np.arange(count)
-    if count > MOST_IMAGES:
-        chosen = np.sort(numpy_generator("subset", count).permutation(count)[:MOST_IMAGES])
+    if most is not None and count > most:
+        chosen = np.sort(numpy_generator("subset", count).permutation(count)[:most])
     pixels, labels = [], []
     for index in chosen.tolist():
         picture, label = dataset[index]

@@ -11,7 +11,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from dqmq_env.data.arrays import as_split
-from dqmq_env.data.split import ImageData
+from dqmq_env.data.split import ImageData, ImageSplit
 from dqmq_env.errors import DataError
 from dqmq_env.randomness import numpy_generator
 
@@ -72,13 +72,13 @@ def load_image_folder(
     if parts.held_out:
         held_out = _folder(parts.held_out, names, picture, read)
         tested = _shuffled("image-folder-test", len(held_out))
-    train = as_split(Subset(fitted, trained[:train_images]), "data")
+    train = _in_memory(fitted, trained[:train_images])
     tested = tested[:test_images]
     return ImageData(
         Path(root).resolve().name,
         train,
-        as_split(Subset(fitted, searched[:search_images]), "data"),
-        as_split(Subset(held_out, tested), "data") if tested else train.take(0),
+        _in_memory(fitted, searched[:search_images]),
+        _in_memory(held_out, tested) if tested else train.take(0),
         names,
         tuple(mean),
         tuple(std),
@@ -92,6 +92,10 @@ def folder_classes(root: str | Path) -> tuple[str, ...]:
         DataError: the folders are missing.
     """
     return _class_names(_parts(Path(root)).fitted)
+
+
+def _in_memory(folder: ImageFolder, places: Sequence[int]) -> ImageSplit:
+    return as_split(Subset(folder, places), "data", most=None)
 
 
 class _Parts(NamedTuple):

@@ -141,7 +141,7 @@ class TorchvisionResNetEnv(SettingEnv):
     The network is torchvision's ResNet with 18 or 50 layers, with the weights trained on ImageNet or
     with those of a file, such as a network fine-tuned on a small folder. The images are yours:
     ``data`` is a folder with ``train/<class>/`` and ``val/<class>/``. How an episode goes, and what
-    ``decisions``, ``activation_bits`` and ``granularity`` change, is as in
+    ``decisions``, ``activation_bits``, ``weight_bits`` and ``granularity`` change, is as in
     [DQMQ-ResNet-v0](DQMQ-ResNet-v0.md); its shortcuts with a convolution count as layers, so there
     are 21 and 54. ``train`` and ``search`` are both drawn from the folder ``train``: weights that
     were trained on that folder are more accurate on ``search`` than on ``test``.

@@ -28,7 +28,7 @@ class MobileNetV2Env(SettingEnv):
     about two of three clean images correctly, where ResNet-20 manages nine of ten, and with
     ``post_training="steps"`` it falls to chance ([accuracy at each
     width](../../benchmarks/POST_TRAINING.md), with the command that measures it). How an episode goes, and what ``decisions``,
-    ``activation_bits`` and ``granularity`` change, is as in [DQMQ-ResNet-v0](DQMQ-ResNet-v0.md).
+    ``activation_bits``, ``weight_bits`` and ``granularity`` change, is as in [DQMQ-ResNet-v0](DQMQ-ResNet-v0.md).
 
     ## Action space
 

@@ -29,6 +29,7 @@ class NetworkArguments:
         std: the same.
         bits: candidate bits of all layers but the first and the last, which keep 8.
         activation_bits: one width for all activations; they follow the weights by default.
+        weight_bits: one width for all weights: decisions are about activations alone.
         conditions: qualities of the images, such as clean or jpeg/3; a mixture of all by default.
         env: id of an environment over a live network, without --network.
         checkpoint: name of its shipped float network.
@@ -44,6 +45,7 @@ class NetworkArguments:
     std: tuple[float, ...] | None = None
     bits: tuple[int, ...] | None = None
     activation_bits: int | None = None
+    weight_bits: int | None = None
     conditions: tuple[str, ...] | None = None
     env: str | None = None
     checkpoint: str | None = None

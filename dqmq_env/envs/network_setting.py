@@ -36,6 +36,7 @@ class NetworkSetting(Setting):
         last: bits of the last layer; ``None`` makes it one of the others.
         activation_bits: one width for all activations but those of the first and the last layer;
             ``None`` lets them have the candidates of the weights.
+        weight_bits: the same for weights, so that decisions are about activations alone.
         decisions: ``joint`` gives weights and activations of a layer the same bits in one step;
             ``separate`` takes a step for its weights and one for its activation, as HAQ does.
         conditions: those that occur, or a mapping of conditions to weights; the default mixture
@@ -51,6 +52,7 @@ class NetworkSetting(Setting):
     first: int | None = 8
     last: int | None = 8
     activation_bits: int | None = None
+    weight_bits: int | None = None
     decisions: str = "joint"
     conditions: Mapping[str, float] | Sequence[str] | None = None
     batch_size: int = 250
@@ -79,6 +81,7 @@ class NetworkSetting(Setting):
             first=self.first,
             last=self.last,
             activation_bits=self.activation_bits,
+            weight_bits=self.weight_bits,
             conditions=DEFAULT_MIXTURE if self.conditions is None else self.conditions,
             batch_size=self.batch_size,
             granularity=self.granularity,

@@ -96,8 +96,8 @@ class OwnNetworkEnv(SettingEnv):
     are those of a folder. Everything is said in plain values, so that ``dqmq search``, ``dqmq
     train``, ``dqmq bench`` and ``dqmq export`` take the same network;
     [the engineer's path](../engineer.md) shows how. Over objects rather than plain values there is
-    [DQMQ-v0](DQMQ-v0.md). How an episode goes, and what ``decisions``, ``activation_bits`` and
-    ``granularity`` change, is as in [DQMQ-ResNet-v0](DQMQ-ResNet-v0.md). ``train`` and ``search``
+    [DQMQ-v0](DQMQ-v0.md). How an episode goes, and what ``decisions``, ``activation_bits``,
+    ``weight_bits`` and ``granularity`` change, is as in [DQMQ-ResNet-v0](DQMQ-ResNet-v0.md). ``train`` and ``search``
     are images that the network may have been trained on: then it is more accurate on ``search``
     than on ``test``.
 

@@ -18,10 +18,11 @@ class ResNetEnv(SettingEnv):
     decision the network's accuracy on the batch is measured. Weights are quantised after training,
     without fine-tuning.
 
-    Three arguments change what is decided about. ``decisions="separate"`` takes two steps a layer,
+    Four arguments change what is decided about. ``decisions="separate"`` takes two steps a layer,
     its weights and then the activation that it receives, as HAQ does. ``activation_bits=8`` fixes
-    the activations instead, so that only weights are decided. ``granularity="image"`` makes an
-    episode about a single image: quality and activations are its own, the accuracy is 0 or 1.
+    the activations instead, so that only weights are decided; ``weight_bits=2`` fixes the weights,
+    so that only activations are. ``granularity="image"`` makes an episode about a single image:
+    quality and activations are its own, the accuracy is 0 or 1.
 
     ## Action space
 

@@ -20,7 +20,8 @@ class Prediction:
         logits: shape (N, classes).
         cost: of each image, as a fraction of the network's BOPs at 8 bits, with all that deciding
             about bits takes, shape (N,).
-        bits: of each layer in forward order, shape (N, layers).
+        bits: of each layer in forward order: of its weights, or of its input where decisions are
+            about activations alone, shape (N, layers).
     """
 
     logits: Tensor
@@ -52,7 +53,12 @@ class StaticNetwork:
         self.assignment = assignment
         self.normalize = normalize
         self._cost = fraction(Bops(), network.specs, assignment)
-        self._bits = torch.tensor([assignment[spec.name].weight for spec in network.specs])
+        self._bits = torch.tensor(
+            [
+                own.activation if len(layer.candidates) == 1 < len(layer.options) else own.weight
+                for layer, own in zip(network.layers, network.in_order(assignment), strict=True)
+            ]
+        )
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Prediction:

@@ -68,6 +68,7 @@ class NetworkProblem:
         last: bits of the last layer; ``None`` makes it one of the others.
         activation_bits: one width for all activations but those of the first and the last layer;
             ``None`` lets them have the candidates of the weights.
+        weight_bits: the same for weights: decisions are about activations alone.
         granularity: what bits follow: ``batch`` for episodes about a batch of images, ``image`` for
             episodes about a single one, ``static`` for episodes about a batch that show neither
             its quality nor its activations.
@@ -108,6 +109,7 @@ class NetworkProblem:
         first: int | None = 8,
         last: int | None = 8,
         activation_bits: int | None = None,
+        weight_bits: int | None = None,
         granularity: str = "batch",
         conditions: Conditions = DEFAULT_MIXTURE,
         exclude: Collection[str] = (),
@@ -144,8 +146,9 @@ class NetworkProblem:
         self.calibration = calibration.at(0).images
         x = self.normalize(self.calibration)
         self._specs = tuple(trace_layers(network, x[:1], exclude))
-        self._candidates = candidate_bits(self._specs, bits, first, last)
+        of_weights = bits if weight_bits is None else (weight_bits,)
         of_activations = bits if activation_bits is None else (activation_bits,)
+        self._candidates = candidate_bits(self._specs, of_weights, first, last)
         self._activation_candidates = candidate_bits(self._specs, of_activations, first, last)
         self.quantized = self._quantized_copy(fold_batch_norm(network))
         self.quantized.to(memory_format=torch.channels_last)

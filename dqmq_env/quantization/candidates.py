@@ -43,18 +43,32 @@ def joint_options(
 
     Args:
         candidates: of its weights.
-        activation_candidates: of its input: the same, or a single one.
+        activation_candidates: of its input: the same, unless one of the two has a single width.
 
     Raises:
         AssignmentError: the two do not go together.
     """
     if len(activation_candidates) == 1:
         return tuple(LayerBits(width, activation_candidates[0]) for width in candidates)
+    if len(candidates) == 1:
+        return tuple(LayerBits(candidates[0], width) for width in activation_candidates)
     if candidates != activation_candidates:
         raise AssignmentError(
             f"activation_candidates: got {activation_candidates}, allowed are {candidates} or one"
         )
     return tuple(LayerBits(width, width) for width in candidates)
+
+
+def telling_widths(options: Sequence[LayerBits]) -> tuple[int, ...]:
+    """What tells the options of a joint decision apart: their weight bits, or activation bits.
+
+    Args:
+        options: from :func:`joint_options`; of a single one it is the weight bits.
+    """
+    weights = tuple(option.weight for option in options)
+    if len(set(weights)) == len(options):
+        return weights
+    return tuple(option.activation for option in options)
 
 
 def _candidate(bits: int, argument: str) -> int:

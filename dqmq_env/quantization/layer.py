@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dqmq_env.errors import AssignmentError
 from dqmq_env.quantization.assignment import LayerBits
-from dqmq_env.quantization.candidates import joint_options
+from dqmq_env.quantization.candidates import joint_options, telling_widths
 from dqmq_env.quantization.choice import Chooser, ImageBits, LayerChoice
 from dqmq_env.quantization.grid import FLOAT_BITS, Grid, activation_grid
 from dqmq_env.quantization.kernel import Kernel
@@ -36,7 +36,7 @@ class QuantizedLayer(nn.Module):
         candidates: bit-widths that it may get, ascending, each 1 to 8.
         per_channel: one weight step per output channel, or one for all.
         activation_candidates: bit-widths that its input may get: ``candidates``, which is the
-            default, or a single one.
+            default, unless one of the two has a single width.
         scheme: what is rounded by which step, and what is learned.
 
     Attributes:
@@ -98,10 +98,15 @@ class QuantizedLayer(nn.Module):
             return self._at(x, choice)
         if isinstance(choice, ImageBits):
             return compute_per_image(self._at, x, choice.bits)
-        check_relaxed(self.spec.name, x, choice, len(self.candidates))
+        check_relaxed(self.spec.name, x, choice, len(self.options))
         if choice.sample is None:
             return expectation(self._at_candidate, x, choice.probabilities)
         return sampled(self._at_candidate, x, choice)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """What tells its options apart: widths of its weights, or of its input, ascending."""
+        return telling_widths(self.options)
 
     def quantized_weight(self, bits: int) -> Tensor:
         """The weight rounded to the grid of ``bits``, with gradients where they are enabled."""

@@ -5,7 +5,8 @@ killed goes on where its last epoch ended when the same command is given again.
 """
 
 import platform
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import tyro
 from torch import Tensor, nn
 
 from dqmq_env.data import ImageData, load_fashion_mnist
-from dqmq_env.errors import CheckpointError
+from dqmq_env.data.folder import load_image_folder
+from dqmq_env.errors import CheckpointError, SettingError
 from dqmq_env.evaluation.accuracy import accuracy_under
 from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.progress import progress
@@ -36,6 +38,8 @@ class ZooTraining:
         architecture: ``resnet8``, ``resnet20`` or ``mobilenetv2``.
         width: channels of the first stage of a ResNet; those of its paper when left out.
         data: folder of the full Fashion-MNIST files; the embedded subset when left out.
+        folder: in place of Fashion-MNIST, a folder of small colour images of one shape,
+            ``train/<class>/`` and ``test/<class>/``.
         epochs: passes over the train split.
         batch: images in a batch.
         learning_rate: peak of the one-cycle schedule of SGD with Nesterov momentum 0.9.
@@ -50,6 +54,7 @@ class ZooTraining:
     architecture: str = "resnet20"
     width: int | None = None
     data: Path | None = None
+    folder: Path | None = None
     epochs: int = 24
     batch: int = 128
     learning_rate: float = 0.1
@@ -60,16 +65,21 @@ class ZooTraining:
     run: Path | None = None
     output: Path = SHIPPED
 
+    def __post_init__(self) -> None:
+        if self.data is not None and self.folder is not None:
+            raise SettingError("folder: got one beside data, allowed is one of the two")
+
     @property
     def name(self) -> str:
         """Name of the checkpoint."""
         width = "" if self.width is None else f"-width{self.width}"
-        return f"{self.architecture}{width}-fashion-mnist"
+        images = "fashion-mnist" if self.folder is None else self.folder.resolve().name
+        return f"{self.architecture}{width}-{images}"
 
 
 def train(settings: ZooTraining) -> Card:
     """Train, evaluate on the full test split, write the checkpoint and its card."""
-    data = load_fashion_mnist(settings.data)
+    data = _images(settings)
     torch.manual_seed(settings.seed)
     shape = {"in_channels": len(data.mean), "classes": len(data.classes)}
     if settings.width is not None:
@@ -84,7 +94,7 @@ def train(settings: ZooTraining) -> Card:
     recipe = {
         key: str(value) if isinstance(value, Path) else value
         for key, value in asdict(settings).items()
-        if key not in ("data", "run", "output")
+        if key not in ("data", "folder", "run", "output")
     }
     recipe |= {
         "command": "python -m dqmq_env.zoo.train",
@@ -104,6 +114,41 @@ def train(settings: ZooTraining) -> Card:
         versions,
     )
     return save_checkpoint(settings.output, card, network)
+
+
+def _images(settings: ZooTraining) -> ImageData:
+    """The images that are trained on; the normalisation of a folder is that of its own."""
+    if settings.folder is None:
+        return load_fashion_mnist(settings.data)
+    data = load_small_images(settings.folder)
+    pixels = data.train.images.flatten(2).double() / 255
+    mean, std = pixels.mean((0, 2)).tolist(), pixels.std((0, 2)).tolist()
+    return replace(data, mean=tuple(mean), std=tuple(std))
+
+
+def load_small_images(
+    folder: Path, mean: Sequence[float] = (0.5, 0.5, 0.5), std: Sequence[float] = (0.25, 0.25, 0.25)
+) -> ImageData:
+    """All images of a folder of small colour images of one shape; 2,000 are for ``search``.
+
+    Args:
+        folder: with ``train/<class>/`` and ``test/<class>/``.
+        mean: of the normalisation, per channel.
+        std: of the same.
+
+    Raises:
+        DataError: see :func:`~dqmq_env.data.folder.load_image_folder`.
+    """
+    everything = 10**9
+    return load_image_folder(
+        folder,
+        side=None,
+        resize=None,
+        train_images=everything,
+        test_images=everything,
+        mean=mean,
+        std=std,
+    )
 
 
 def _fit(settings: ZooTraining, data: ImageData, network: nn.Module) -> None:

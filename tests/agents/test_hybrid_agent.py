@@ -81,7 +81,7 @@ def test_each_image_is_classified_as_if_it_came_alone(trained: HybridAgent) -> N
         torch.testing.assert_close(alone.logits[0], together.logits[number], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("distribution", HEADS)
+@pytest.mark.parametrize("distribution", [name for name in HEADS if name != "value"])
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_gradients_reach_policy_steps_and_weights(
     by_image: NetworkProblem, distribution: str, gradient: str
@@ -305,3 +305,121 @@ def test_when_the_policy_has_learned_only_the_weights_go_on(by_image: NetworkPro
     # the budget was met once when the policy had learned, and once more at the end
     assert agent.images_settled >= 2 * 2 * 128
     assert agent.images_settled % 128 == 0
+
+
+@pytest.fixture(scope="module")
+def by_value(make_tiny_problem: Callable[..., NetworkProblem]) -> HybridAgent:
+    problem = make_tiny_problem(bits=(1, 2, 4), weight_bits=2, granularity="image")
+    # the policy's own work counts for much in so small a network
+    agent = make_agent(problem, budget=0.08, **BY_VALUE)
+    return agent.learn()
+
+
+BY_VALUE = {
+    "decides": "network",
+    "distribution": "value",
+    "sees": ("map",),
+    "value_images": 64,
+}
+
+
+def test_one_decision_about_the_network_gives_all_layers_the_same_width(
+    by_value: HybridAgent,
+) -> None:
+    prediction = by_value.deployed()(mixed_images(by_value.problem))
+    decided = prediction.bits[:, 1:-1]
+    assert (decided == decided[:, :1]).all()
+    assert set(decided.unique().tolist()) <= {1, 2, 4}
+    assert len(decided[:, 0].unique()) > 1  # some images get more than others
+
+
+def test_decisions_about_activations_alone_leave_weights_as_they_are(by_value: HybridAgent) -> None:
+    images = mixed_images(by_value.problem, 12)
+    prediction = by_value.deployed()(images)
+    specs = by_value.problem.layers
+    for bits, cost in zip(prediction.bits.tolist(), prediction.cost.tolist(), strict=True):
+        pairs = {
+            spec.name: (8, 8) if number in (0, len(specs) - 1) else (2, width)
+            for number, (spec, width) in enumerate(zip(specs, bits, strict=True))
+        }
+        expected = fraction(Bops(), specs, BitAssignment(pairs)) + by_value.costing.controller
+        assert cost == pytest.approx(expected, rel=1e-5)
+
+
+def test_logits_at_given_bits_are_those_of_the_decisions(by_value: HybridAgent) -> None:
+    network, images = by_value.deployed(), mixed_images(by_value.problem, 24)
+    prediction = network(images)
+    again = network.at_bits(images, prediction.bits)
+    torch.testing.assert_close(again, prediction.logits, atol=1e-4, rtol=1e-4)
+    other = network.at_bits(images, prediction.bits.roll(1, 0))
+    assert not torch.allclose(other, prediction.logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("budget", [0.09, 0.1])
+def test_the_price_of_values_meets_the_budget_from_below(
+    make_tiny_problem: Callable[..., NetworkProblem], budget: float
+) -> None:
+    problem = make_tiny_problem(bits=(1, 2, 4), weight_bits=2, granularity="image")
+    agent = make_agent(problem, budget=budget, settle_images=128, **BY_VALUE).learn()
+    cost = float(agent.deployed()(mixed_images(problem, 128)).cost.mean())
+    assert 0.85 * budget < cost < 1.15 * budget  # 128 images settle it, 128 others judge it
+
+
+def test_values_rank_images_by_what_more_bits_save(
+    make_tiny_problem: Callable[..., NetworkProblem],
+) -> None:
+    """A policy that sees which images more bits help gives them more."""
+    problem = make_tiny_problem(bits=(1, 4), weight_bits=2, granularity="image")
+    agent = make_agent(problem, budget=0.08, **{**BY_VALUE, "value_images": 192})
+    dynamic = agent.learn().deployed()
+    images, labels = problem.data.train.images, problem.data.train.labels
+    layers = dynamic.network.layers
+
+    def losses(place: int) -> torch.Tensor:
+        def choose(index: int, activation: torch.Tensor) -> Any:
+            options = layers[index].options
+            return options[min(place, len(options) - 1)]
+
+        logits = dynamic.network(dynamic.normalize(images), choose)
+        return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+
+    with torch.no_grad():
+        saved = losses(0) - losses(1)
+    many = dynamic(images).bits[:, 1] == 4
+    assert 0 < many.sum() < len(images)
+    assert saved[many].mean() > saved[~many].mean()
+
+
+def test_values_need_a_decision_about_the_network() -> None:
+    with pytest.raises(SettingError, match="allowed is 'network'"):
+        HybridSettings(distribution="value")
+
+
+@pytest.mark.parametrize("decides", ["layer", "network"])
+@pytest.mark.parametrize("granularity", ["batch", "static"])
+def test_every_granularity_decides_either_way(
+    make_tiny_problem: Callable[..., NetworkProblem], granularity: str, decides: str
+) -> None:
+    problem = make_tiny_problem(bits=(2, 4), weight_bits=3, granularity=granularity)
+    agent = make_agent(problem, budget=0.2, decides=decides, gradient="paired").learn()
+    bits = agent.deployed()(problem.data.test.images).bits
+    assert (bits == bits[:1]).all()  # one decision for all that come together
+    assert set(bits[:, 1:-1].unique().tolist()) <= {2, 4}
+
+
+def test_a_bound_for_each_image_holds_where_one_decision_is_about_the_network(
+    make_tiny_problem: Callable[..., NetworkProblem],
+) -> None:
+    problem = make_tiny_problem(bits=(2, 4, 8), granularity="image")
+    agent = make_agent(problem, budget=0.4, decides="network", hold="image", gradient="paired")
+    cost = agent.learn().deployed()(mixed_images(problem)).cost
+    assert float(cost.max()) <= 0.4 + 1e-6
+
+
+def test_a_loaded_agent_by_value_decides_alike(by_value: HybridAgent, tmp_path: Path) -> None:
+    by_value.save(tmp_path / "agent.dqmq")
+    loaded = HybridAgent.load(tmp_path / "agent.dqmq", BitWidthEnv(by_value.problem), device="cpu")
+    images = mixed_images(by_value.problem, 24)
+    own, other = by_value.deployed()(images), loaded.deployed()(images)
+    assert torch.equal(own.bits, other.bits)
+    assert torch.equal(own.logits, other.logits)

@@ -242,7 +242,7 @@ class Fixed(BitPolicy):
 
     def __init__(self, policy: BitPolicy, bits: int) -> None:
         torch.nn.Module.__init__(self)
-        self.view, self._policy, self._bits = policy.view, policy, bits
+        self.view, self._policy, self._bits, self.once = policy.view, policy, bits, False
 
     def draw(self, decision: int, *rest: Any, **_: Any) -> tuple[Drawn, Tensor | None]:
         drawn, memory = self._policy.draw(decision, *rest[:4], None)

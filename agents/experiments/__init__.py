@@ -1,0 +1,1 @@
+"""Experiments: methods side by side at equal cost and equal images trained, seed by seed."""

@@ -1,0 +1,89 @@
+"""Compare methods at equal cost: the hybrid agent, its ablations, and what it is to beat.
+
+`run` trains every method of a study at every budget by every seed, each on as many images by the
+same schedule, and judges all on the same test images of mixed quality. What is done is kept, so the
+same command goes on after a kill. `report` makes tables, pictures and a CSV file of what is there.
+
+Examples:
+  python -m agents.experiments run resnet8 --run runs/resnet8 --data FOLDER --jobs 2
+  python -m agents.experiments report --run runs/resnet8 --output results/resnet8
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from agents.experiments.report import write_report
+from agents.experiments.run import run_study
+from agents.experiments.study import load_study, study_names
+from dqmq_env.program import one_line_errors
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """Train and judge what is not there yet.
+
+    Attributes:
+        study: name of one that comes with the package, or a TOML file.
+        run: folder of the experiment.
+        data: folder of the study's images; the embedded subset of Fashion-MNIST when left out.
+        checkpoints: folder of the study's float network, where it does not come with the package.
+        seeds: in place of the study's.
+        budgets: in place of the study's.
+        methods: in place of the study's.
+        jobs: processes side by side, of one thread each.
+    """
+
+    study: tyro.conf.Positional[str]
+    run: Path
+    data: str | None = None
+    checkpoints: str | None = None
+    seeds: tuple[int, ...] | None = None
+    budgets: tuple[float, ...] | None = None
+    methods: tuple[str, ...] | None = None
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class ReportArguments:
+    """Tables, pictures and a CSV file.
+
+    Attributes:
+        run: folder of an experiment.
+        output: folder that gets them.
+    """
+
+    run: Path
+    output: Path
+
+
+Arguments = (
+    Annotated[RunArguments, tyro.conf.subcommand("run")]
+    | Annotated[ReportArguments, tyro.conf.subcommand("report")]
+)
+
+
+def main(words: list[str] | None = None) -> None:
+    """Entry point of ``python -m agents.experiments``."""
+    teaching = f"{__doc__}\nStudies: {', '.join(study_names())}."
+    arguments: RunArguments | ReportArguments = tyro.cli(
+        Arguments,
+        description=teaching,
+        args=words,
+        prog="python -m agents.experiments",
+    )
+    with one_line_errors("python -m agents.experiments"):
+        if isinstance(arguments, ReportArguments):
+            print(write_report(arguments.run, arguments.output))
+            return
+        names = ("data", "checkpoints", "seeds", "budgets", "methods")
+        given = {name: getattr(arguments, name) for name in names}
+        study = load_study(arguments.study, **{k: v for k, v in given.items() if v is not None})
+        failed = run_study(study, arguments.run, arguments.jobs)
+        for line in failed:
+            print(line, file=sys.stderr)
+        if failed:
+            raise SystemExit(1)

@@ -1,0 +1,120 @@
+"""The methods that are compared: from a study, a budget and a seed to a network at work.
+
+Each ends with a network that was trained on as many images as every other, by the same schedule.
+What finding the bits took beside that is its effort.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from agents.experiments.study import Study
+from agents.hybrid.agent import HybridAgent
+from agents.hybrid.settings import HybridSettings
+from baselines.dqnet.dqnet import DQNet
+from baselines.haq.search import HAQ
+from baselines.sb3.search import SB3Search
+from baselines.sdq import SDQ
+from baselines.sensitivity import SensitivityILP
+from baselines.uniform import Uniform
+from dqmq_env.evaluation.deployed import Deployed
+from dqmq_env.quantization.assignment import BitAssignment
+from dqmq_env.search.meter import MeteredProblem
+from dqmq_env.search.protocol import Searcher
+from dqmq_env.search.rule import rule_of
+from dqmq_env.training.fine_tune import fine_tune
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a method ends with.
+
+    Attributes:
+        network: at work.
+        assignment: its bits, where they are the same for all images.
+        images_evaluated: images that went through a network, without gradients, to find bits.
+        images_trained: images that a gradient was computed on, to find bits: those of a search that
+            goes before the training that all methods share, and those of the shared training in
+            which bits were still looked for.
+    """
+
+    network: Deployed
+    assignment: BitAssignment | None
+    images_evaluated: int
+    images_trained: int
+
+
+Method = Callable[[Study, float, int, Path | None], Trained]
+"""From a study, a budget, a seed and a folder of resumable states to a trained network."""
+
+
+def _searched(
+    searcher: Searcher, study: Study, budget: float, seed: int, folder: Path | None
+) -> Trained:
+    """Look for one assignment, then train at it."""
+    env = study.search_environment(budget)
+    metered = MeteredProblem(env.problem, study.evaluations)
+    agent = searcher.search(metered, env.core.task, study.evaluations, seed)
+    spent = metered.spent
+    assignment = next(iter(rule_of(agent, env.problem, env.core.task).values()))
+    network = fine_tune(study.problem("static"), assignment, study.schedule(seed), folder)
+    return Trained(network, assignment, spent.images_evaluated, spent.images_trained)
+
+
+def _sdq(study: Study, budget: float, seed: int, folder: Path | None) -> Trained:
+    """SDQ looks for bits on a tenth of the images, on top of the training that all have."""
+    searcher = SDQ(images=study.train_images // 10, learning_rate=study.learning_rate)
+    return _searched(searcher, study, budget, seed, folder)
+
+
+def _dqnet(study: Study, budget: float, seed: int, folder: Path | None) -> Trained:
+    """Bits by image from one look behind the first stage, all trained together."""
+    method = DQNet(images=study.train_images, learning_rate=study.learning_rate, choices=None)
+    network = method.train(study.problem("image"), budget, seed, folder)
+    return Trained(network, None, 0, study.schedule(seed).steps * study.schedule(seed).batch)
+
+
+def _hybrid(
+    granularity: str,
+    further: Mapping[str, Any],
+    study: Study,
+    budget: float,
+    seed: int,
+    folder: Path | None,
+) -> Trained:
+    """The hybrid agent: bits and weights together, in as many images as the others have."""
+    settings = HybridSettings(budget=budget, **{**study.hybrid, **further})
+    env = study.environment(granularity, budget)
+    agent = HybridAgent(env, settings, study.schedule(seed), folder, device="cpu")
+    agent.learn()
+    searched = round(settings.search_share * agent.schedule.steps) * agent.schedule.batch
+    return Trained(agent.deployed(), None, agent.images_settled, searched)
+
+
+_STATIC_SEARCHES: Mapping[str, Searcher] = {
+    "uniform": Uniform(),
+    "sensitivity ILP": SensitivityILP(scope="all"),
+    "HAQ-style DDPG": HAQ(scope="all"),
+    "PPO": SB3Search("ppo", "live"),
+}
+
+_BY_VALUE = {"decides": "network", "distribution": "value", "search_share": 0.2}
+
+METHODS: Final[Mapping[str, Method]] = {
+    **{name: partial(_searched, own) for name, own in _STATIC_SEARCHES.items()},
+    "SDQ": _sdq,
+    "DQNet-style": _dqnet,
+    "hybrid, static": partial(_hybrid, "static", {"gradient": "paired"}),
+    "hybrid, by image": partial(_hybrid, "image", _BY_VALUE),
+    "hybrid, by batch": partial(_hybrid, "batch", _BY_VALUE),
+    "hybrid, quality alone": partial(_hybrid, "image", {**_BY_VALUE, "sees": ("quality",)}),
+    "hybrid, quality too": partial(_hybrid, "image", {**_BY_VALUE, "sees": ("quality", "map")}),
+    "hybrid, softmax": partial(_hybrid, "image", {"distribution": "softmax"}),
+    "hybrid, Gumbel": partial(_hybrid, "image", {"distribution": "gumbel", "gradient": "relaxed"}),
+    "hybrid, neighbour": partial(_hybrid, "image", {"gradient": "neighbour"}),
+    "hybrid, score": partial(_hybrid, "image", {"gradient": "score"}),
+    "hybrid, paired": partial(_hybrid, "image", {"gradient": "paired"}),
+}
+"""By the names that tables have."""
