@@ -65,7 +65,7 @@ def float_module(network: QuantizedNetwork) -> nn.Module:
 def _candidates(layer: PackedLayer) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Candidates of weights and of activations that hold all widths in use and go together."""
     weights, activations = layer.widths, layer.activation_widths or layer.widths
-    if len(activations) == 1 or weights == activations:
+    if 1 in (len(weights), len(activations)) or weights == activations:
         return weights, activations
     both = tuple(sorted({*weights, *activations}))
     return both, both

@@ -15,7 +15,7 @@ from torch import Tensor
 from agents.hybrid.agent import HybridAgent
 from agents.hybrid.deployed import DynamicNetwork
 from agents.hybrid.export import HybridPolicy
-from agents.hybrid.heads import HEADS
+from agents.hybrid.heads import HEADS, ValueHead
 from agents.hybrid.settings import HybridSettings
 from dqmq_env.cli import main
 from dqmq_env.data import ImageData
@@ -58,6 +58,8 @@ for path in sorted(folder.glob("*.dqmq")):
 save_file(found, folder / "found.safetensors")
 """
 
+BY_VALUE = {"decides": "network", "distribution": "value", "sees": ("map",)}
+
 ONNX_READER = """
 import sys
 from pathlib import Path
@@ -85,6 +87,8 @@ def lively(agent: HybridAgent) -> HybridAgent:
     with torch.no_grad():
         for parameter in agent.policy.head.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 2)
+        if isinstance(agent.policy.head, ValueHead):
+            agent.policy.head.fitted.fill_(True)
     agent.network.eval()
     return agent
 
@@ -172,6 +176,23 @@ def test_every_architecture_and_granularity_in_another_process(
         assert found[key].numpy().tobytes() == value.numpy().tobytes(), key
 
 
+@pytest.mark.parametrize("settings", [{"sees": EVERYTHING}, BY_VALUE])
+def test_decisions_about_activations_alone_are_packed(
+    make_tiny_problem: Callable[..., NetworkProblem], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """All widths of the input go with the same two bits of a weight."""
+    problem = make_tiny_problem(bits=(1, 2, 4), weight_bits=2, granularity="image")
+    agent = make_agent(problem, **settings)
+    path = tmp_path / "net.dqmq"
+    about = About("tiny", {"name": "resnet8", "width": 4})
+    expected, images = packed_file(path, agent, about), mixed(problem)
+    ours, theirs = expected(images), load(path)(images)
+    assert len(ours.bits.unique(dim=0)) > 1
+    assert torch.equal(ours.bits, theirs.bits)
+    assert torch.equal(ours.logits, theirs.logits)
+    assert torch.equal(ours.cost, theirs.cost)
+
+
 @pytest.mark.parametrize("name", architecture_names())
 def test_onnx_takes_the_same_decisions_in_another_process(
     make_problem: Callable[..., NetworkProblem], name: str, tmp_path: Path
@@ -201,17 +222,22 @@ def test_onnx_takes_the_same_decisions_in_another_process(
 
 
 @pytest.mark.parametrize(
-    ("granularity", "settings"),
+    ("granularity", "settings", "decided"),
     [
-        ("batch", {"distribution": "softmax"}),
-        ("image", {"hold": "image", "sees": ("quality",)}),
-        ("image", {"distribution": "gumbel", "sees": ("statistics",)}),
+        ("batch", {"distribution": "softmax"}, {}),
+        ("image", {"hold": "image", "sees": ("quality",)}, {}),
+        ("image", {"distribution": "gumbel", "sees": ("statistics",)}, {}),
+        ("image", {"sees": ("channels",)}, {"bits": (1, 2, 4), "weight_bits": 2}),
+        ("image", BY_VALUE, {"bits": (1, 2, 4), "weight_bits": 2}),
     ],
 )
 def test_onnx_of_other_policies(
-    make_tiny_problem: Callable[..., NetworkProblem], granularity: str, settings: dict[str, Any]
+    make_tiny_problem: Callable[..., NetworkProblem],
+    granularity: str,
+    settings: dict[str, Any],
+    decided: dict[str, Any],
 ) -> None:
-    problem = make_tiny_problem(granularity=granularity)
+    problem = make_tiny_problem(granularity=granularity, **decided)
     agent = make_agent(problem, **settings)
     dynamic = HybridPolicy.of(agent)
     model = dynamic_model(problem, agent.network, dynamic, opset=21)

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 COMMAND = [
     *(sys.executable, "-m", "agents.hybrid.train"),
     *("--checkpoint", "resnet8-fashion-mnist", "--budget", "0.12", "--device", "cpu"),
@@ -15,11 +17,21 @@ COMMAND = [
 ]
 
 
-def test_a_killed_run_resumes_and_ends_with_the_same_numbers(tmp_path: Path) -> None:
+BY_VALUE = [
+    *("--bits", "1", "2", "4", "--weight-bits", "2", "--decides", "network"),
+    *("--distribution", "value", "--value-images", "64", "--sees", "quality", "map"),
+]
+
+
+@pytest.mark.parametrize("further", [[], BY_VALUE], ids=["by default", "by value"])
+def test_a_killed_run_resumes_and_ends_with_the_same_numbers(
+    tmp_path: Path, further: list[str]
+) -> None:
+    command = [*COMMAND, *further]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([*COMMAND, "--run", str(whole)], check=True, capture_output=True)
+    subprocess.run([*command, "--run", str(whole)], check=True, capture_output=True)
     process = subprocess.Popen(
-        [*COMMAND, "--run", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, "--run", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
     while not (killed / "state.dqmq").exists() and time.monotonic() < deadline:
@@ -28,7 +40,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_numbers(tmp_path: Path) -> 
     assert process.wait() == -signal.SIGKILL
     assert (killed / "state.dqmq").exists()
     assert not (killed / "agent.dqmq").exists()
-    subprocess.run([*COMMAND, "--run", str(killed)], check=True, capture_output=True)
+    subprocess.run([*command, "--run", str(killed)], check=True, capture_output=True)
     assert (killed / "agent.dqmq").read_bytes() == (whole / "agent.dqmq").read_bytes()
     evaluations = [json.loads((run / "evaluation.json").read_text()) for run in (whole, killed)]
     assert evaluations[0] == evaluations[1]
