@@ -1,0 +1,228 @@
+"""Experiments: what is compared is the same for all, what is done is not done again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from agents.experiments.command import main
+from agents.experiments.figures import difference, mean_of
+from agents.experiments.judge import DEALT, SEEN, UNSEEN, UNSEEN_SEVERITIES, judge_under
+from agents.experiments.methods import METHODS
+from agents.experiments.probes import DealtBits, WrongQuality
+from agents.experiments.result import Run, RunResult, load_results
+from agents.experiments.run import runs_of
+from agents.experiments.study import load_study, study_names
+from agents.hybrid.agent import HybridAgent
+from agents.hybrid.settings import HybridSettings
+from dqmq_env.data import ImageData
+from dqmq_env.envs.single import BitWidthEnv
+from dqmq_env.errors import ResultError
+from dqmq_env.evaluation.deployed import Prediction
+from dqmq_env.quality import Mixture
+from dqmq_env.training.loop import Schedule
+
+SMOKE = ["run", "smoke", "--methods", "hybrid, static", "hybrid, by image"]
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_shipped_studies_can_begin(name: str) -> None:
+    study = load_study(name)
+    assert set(study.methods) <= set(METHODS)
+    assert len({run.slug for run in runs_of(study)}) == len(runs_of(study))
+    seen = {own.corruption for own in study.mixture.conditions}
+    assert "clean" in seen
+    assert not seen & set(study.held_out)
+    for own in study.mixture.conditions:
+        assert own.severity in (0, *study.severities)
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_what_is_held_out_is_never_trained_on(name: str) -> None:
+    study = load_study(name)
+    known = set(study.mixture.conditions)
+    for others in (study.unseen, study.unseen_severities):
+        if others is not None:
+            assert not known & set(others.conditions)
+
+
+def test_every_corruption_occurs_equally_often() -> None:
+    mixture = load_study("smoke", severities=(1, 3, 5)).mixture
+    shares: dict[str, float] = {}
+    for own, share in zip(mixture.conditions, mixture.probabilities, strict=True):
+        shares[own.corruption] = shares.get(own.corruption, 0.0) + share
+    assert len(shares) == 8  # clean, and seven of eight corruptions
+    assert max(shares.values()) == pytest.approx(min(shares.values()))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "smok", "--run", "x"], "study: got 'smok', allowed are"),
+        (["run", "smoke", "--run", "x", "--methods", "magic"], "methods: got ['magic']"),
+        (["run", "smoke", "--run", "x", "--jobs", "0"], "jobs: got 0"),
+        (["report", "--run", "x", "--output", "y"], "run: got x, which holds no results"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an experiment with two runs."""
+    folder = tmp_path_factory.mktemp("experiment") / "run"
+    main([*SMOKE, "--run", str(folder)])
+    return folder
+
+
+def test_all_methods_are_judged_on_the_same_images(done: Path) -> None:
+    results = load_results(done / "results")
+    assert [own.run.method for own in results] == ["hybrid, by image", "hybrid, static"]
+    for name in (SEEN, UNSEEN, UNSEEN_SEVERITIES):
+        first, second = ([(r.condition, r.images) for r in own.rows[name]] for own in results)
+        assert first == second
+    assert DEALT in results[0].rows
+    assert DEALT not in results[1].rows  # nothing to deal where all images have the same bits
+    for own in results:
+        for rows in own.rows.values():
+            assert all(0 <= row.correct <= row.images for row in rows)
+            assert all(0 < row.cost < 1 for row in rows)
+    assert not list((done / "work").iterdir())
+
+
+def test_what_is_done_is_not_done_again(done: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (done / "results").iterdir()}
+    main([*SMOKE, "--run", str(done)])
+    assert {path: path.stat().st_mtime_ns for path in (done / "results").iterdir()} == before
+
+
+def test_a_folder_belongs_to_its_study(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path("agents/experiments/studies/smoke.toml")).read_text(encoding="utf-8")
+    other = tmp_path / "other.toml"
+    other.write_text(text.replace("train_images = 256", "train_images = 512"), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["run", str(other), "--run", str(done)])
+    assert "train_images" in capsys.readouterr().err
+
+
+def test_the_report_has_every_method_and_all_numbers(done: Path, tmp_path: Path) -> None:
+    main(["report", "--run", str(done), "--output", str(tmp_path)])
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    for own in load_results(done / "results"):
+        assert f"| {own.run.method} | 1 | {100 * own.accuracy(SEEN):.2f} |" in text
+    for line in text.splitlines():
+        if line.startswith("!["):
+            picture = tmp_path / line.partition("(")[2].rstrip(")")
+            assert picture.read_bytes().startswith(b"\x89PNG")
+    rows = (tmp_path / "runs.csv").read_text(encoding="utf-8").splitlines()
+    written = sum(len(r) for own in load_results(done / "results") for r in own.rows.values())
+    assert len(rows) == 1 + written
+
+
+def test_damaged_results_are_refused(done: Path, tmp_path: Path) -> None:
+    path = next((done / "results").iterdir())
+    for text in ("", "{}", "[]", path.read_text(encoding="utf-8")[:-40], '{"schema": "other"}'):
+        (tmp_path / "damaged.json").write_text(text, encoding="utf-8")
+        with pytest.raises(ResultError, match=r"damaged\.json is no dqmq-experiment"):
+            RunResult.load(tmp_path / "damaged.json")
+
+
+def test_a_method_that_fails_is_named_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "smoke", "--run", str(tmp_path), "--budgets", "0.02", "--methods", "uniform"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 1
+    assert "uniform at 0.02 by seed 0: BudgetError" in capsys.readouterr().err
+    settings = json.loads((tmp_path / "settings.json").read_text(encoding="utf-8"))
+    assert settings["name"] == "smoke"
+
+
+class ByBrightness:
+    """Says class 1 of bright images, at a cost that grows with their brightness."""
+
+    def __call__(self, images: Tensor) -> Prediction:
+        bright = images.float().mean((1, 2, 3))
+        logits = torch.zeros(len(images), 10)
+        logits[:, 1] = (bright > 60).float() - 0.5
+        return Prediction(logits, bright / 255, (bright[:, None] / 32).round().long())
+
+
+def test_rows_are_sums_over_the_images_of_a_condition(tiny_data: ImageData) -> None:
+    mixture = Mixture({"clean": 1, "contrast/5": 1})
+    rows = judge_under(ByBrightness(), tiny_data.test, mixture, passes=3)
+    assert sum(row.images for row in rows) == 3 * len(tiny_data.test)
+    again = judge_under(ByBrightness(), tiny_data.test, mixture, passes=3)
+    assert rows == again
+    assert {row.condition for row in rows} == {"clean", "contrast/5"}
+    assert all(len(row.bits) == 1 and row.spread[0] > 0 for row in rows)
+
+
+@pytest.fixture(scope="module")
+def agent(make_tiny_problem: Any) -> HybridAgent:
+    problem = make_tiny_problem(bits=(1, 2, 4), weight_bits=2, granularity="image")
+    settings = HybridSettings(
+        budget=0.1,
+        decides="network",
+        distribution="value",
+        sees=("quality",),
+        value_images=64,
+        settle_images=64,
+    )
+    return HybridAgent(BitWidthEnv(problem), settings, Schedule(images=320, batch=32)).learn()
+
+
+def test_dealt_bits_occur_as_often_and_cost_as_much(agent: HybridAgent) -> None:
+    network, images = agent.deployed(), agent.problem.data.train.images[:96]
+    own, dealt = network(images), DealtBits(network)(images)
+    assert torch.equal(own.bits.sort(0).values, dealt.bits.sort(0).values)
+    assert not torch.equal(own.bits, dealt.bits)
+    assert float(own.cost.mean()) == pytest.approx(float(dealt.cost.mean()))
+    moved = (own.bits != dealt.bits).any(1)
+    torch.testing.assert_close(own.logits[~moved], dealt.logits[~moved], atol=1e-4, rtol=1e-4)
+
+
+def test_a_hidden_descriptor_leaves_nothing_to_follow(agent: HybridAgent) -> None:
+    network, images = agent.deployed(), agent.problem.data.train.images[:96]
+    assert len(network(images).bits.unique(dim=0)) > 1
+    hidden = WrongQuality(network, hidden=True)(images)
+    assert len(hidden.bits.unique(dim=0)) == 1  # this policy sees nothing else
+    wrong = WrongQuality(network, hidden=False)(images)
+    assert not torch.equal(wrong.bits, network(images).bits)
+
+
+def test_intervals_and_paired_differences() -> None:
+    found = mean_of([1.0, 2.0, 3.0, 4.0])
+    assert found.value == 2.5
+    assert found.high - found.value == pytest.approx(2.054, abs=1e-3)  # t(3) = 3.182, s = 1.291
+    assert mean_of([1.0]).low != mean_of([1.0]).low  # NaN
+
+    def result(method: str, seed: int, seconds: float) -> RunResult:
+        return RunResult(Run(method, 0.1, seed), {}, None, 0, 0, seconds, {})
+
+    results = [result("a", seed, seed + 2.0) for seed in range(5)]
+    results += [result("b", seed, float(seed)) for seed in range(1, 7)]
+    apart = difference(results, "a", "b", lambda own: own.seconds)
+    assert apart is not None
+    assert apart.seeds == 4
+    assert apart.points.value == 2.0
+    assert apart.chance == pytest.approx(2 / 16)
+    assert difference(results, "a", "c") is None
