@@ -4,6 +4,7 @@ Each ends with a network that was trained on as many images as every other, by t
 What finding the bits took beside that is its effort.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -53,14 +54,20 @@ Method = Callable[[Study, float, int, Path | None], Trained]
 def _searched(
     searcher: Searcher, study: Study, budget: float, seed: int, folder: Path | None
 ) -> Trained:
-    """Look for one assignment, then train at it."""
+    """Look for one assignment, then train at it; who finds the same shares the training."""
     env = study.search_environment(budget)
     metered = MeteredProblem(env.problem, study.evaluations)
     agent = searcher.search(metered, env.core.task, study.evaluations, seed)
     spent = metered.spent
     assignment = next(iter(rule_of(agent, env.problem, env.core.task).values()))
-    network = fine_tune(study.problem("static"), assignment, study.schedule(seed), folder)
+    shared = None if folder is None else folder.parent / _name_of(assignment, seed)
+    network = fine_tune(study.problem("static"), assignment, study.schedule(seed), shared)
     return Trained(network, assignment, spent.images_evaluated, spent.images_trained)
+
+
+def _name_of(assignment: BitAssignment, seed: int) -> str:
+    digest = hashlib.sha256(assignment.to_json().encode()).hexdigest()
+    return f"at-{digest[:16]}-{seed:03d}"
 
 
 def _sdq(study: Study, budget: float, seed: int, folder: Path | None) -> Trained:

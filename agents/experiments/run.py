@@ -7,7 +7,6 @@ training, so that the same command given again ends with the same files.
 import json
 import shutil
 import time
-from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict
 from functools import lru_cache
@@ -83,6 +82,8 @@ def run_study(study: Study, folder: Path, jobs: int) -> list[str]:
                 if error is not None:
                     failed.append(f"{run.method} at {run.budget} by seed {run.seed}: {error!r}")
                 bar.update()
+    if not failed:
+        shutil.rmtree(folder / "work", ignore_errors=True)
     return failed
 
 
@@ -110,15 +111,10 @@ def perform(text: str, run: Run, folder: Path) -> None:
         seconds=round(seconds, 1),
         machine=machine(),
     ).save(folder / "results")
-    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)  # what runs share stays to the end
 
 
 @lru_cache(maxsize=1)  # a process does one run after another
 def _study(text: str) -> Study:
     fields = json.loads(text)
     return make(Study, {name: own for name, own in fields.items() if own is not None}, "study")
-
-
-def finished(results: Sequence[RunResult], study: Study) -> bool:
-    """Whether there is a result for each run of a study."""
-    return {run.run for run in results} >= set(runs_of(study))

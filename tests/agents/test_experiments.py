@@ -102,7 +102,16 @@ def test_all_methods_are_judged_on_the_same_images(done: Path) -> None:
         for rows in own.rows.values():
             assert all(0 <= row.correct <= row.images for row in rows)
             assert all(0 < row.cost < 1 for row in rows)
-    assert not list((done / "work").iterdir())
+    assert not (done / "work").exists()
+
+
+def test_methods_that_find_the_same_bits_end_with_the_same_network(tmp_path: Path) -> None:
+    # this budget leaves nothing but 2 bits
+    words = ["run", "smoke", "--run", str(tmp_path), "--budgets", "0.07"]
+    main([*words, "--methods", "uniform", "HAQ-style DDPG"])
+    first, second = load_results(tmp_path / "results")
+    assert first.assignment == second.assignment
+    assert first.rows == second.rows
 
 
 def test_what_is_done_is_not_done_again(done: Path) -> None:
