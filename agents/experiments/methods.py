@@ -107,7 +107,7 @@ _STATIC_SEARCHES: Mapping[str, Searcher] = {
     "PPO": SB3Search("ppo", "live"),
 }
 
-_BY_VALUE = {"decides": "network", "distribution": "value", "search_share": 0.2}
+_BY_VALUE = {"decides": "network", "distribution": "value", "search_share": 0.0}
 
 METHODS: Final[Mapping[str, Method]] = {
     **{name: partial(_searched, own) for name, own in _STATIC_SEARCHES.items()},
@@ -115,6 +115,8 @@ METHODS: Final[Mapping[str, Method]] = {
     "DQNet-style": _dqnet,
     "hybrid, static": partial(_hybrid, "static", {"gradient": "paired"}),
     "hybrid, by image": partial(_hybrid, "image", _BY_VALUE),
+    "hybrid, aligned": partial(_hybrid, "image", {**_BY_VALUE, "align": True}),
+    "hybrid, refitted": partial(_hybrid, "image", {**_BY_VALUE, "align": True, "refits": 1}),
     "hybrid, by batch": partial(_hybrid, "batch", _BY_VALUE),
     "hybrid, quality alone": partial(_hybrid, "image", {**_BY_VALUE, "sees": ("quality",)}),
     "hybrid, quality too": partial(_hybrid, "image", {**_BY_VALUE, "sees": ("quality", "map")}),

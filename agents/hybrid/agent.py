@@ -16,7 +16,7 @@ from agents.hybrid.objective import HybridObjective
 from agents.hybrid.policy import make_policy
 from agents.hybrid.settings import HybridSettings
 from agents.hybrid.settle import measure_batch_norms, meet_budget
-from agents.hybrid.values import fit_values
+from agents.hybrid.values import Forecast, Measured, fit_values
 from agents.hybrid.view import Look
 from dqmq_env.costs import cost_by_name
 from dqmq_env.envs.single import BitWidthEnv
@@ -76,6 +76,9 @@ class HybridAgent:
         self.folder = folder
         self.device = choose_device(device)
         self.network = problem.trainable()
+        if settings.align:
+            for layer in self.network.layers:
+                layer.align()
         decided = decided_layers(self.network)
         widths = self.network.layers[decided[0]].widths
         with torch.random.fork_rng(devices=[]):
@@ -237,8 +240,11 @@ class HybridAgent:
         """Learn what is learned at rest, then settle; returns images passed."""
         passed = 0
         if isinstance(self.policy.head, ValueHead):
+            dynamic = self._dynamic(self.settings.budget)
             batches = self._batches("values", self.settings.value_images)
-            passed = fit_values(self._dynamic(self.settings.budget), batches, self.schedule.seed)
+            begun = self.trainer.step > 0
+            losses = Measured(dynamic) if begun else Forecast(dynamic, self.problem.network)
+            passed = fit_values(dynamic, batches, losses, self.schedule.seed)
         return passed + self._settle()
 
     def _settle(self) -> int:

@@ -38,13 +38,16 @@ class HybridSettings:
             crediting both widths next to it, or one of them at random), ``relaxed`` (the mean over
             all widths), ``score`` (the score function, against the mean of the other groups) or
             ``paired`` (the score function, against a second draw for the same images).
+        align: whether each width of a layer has a scale and a shift of each output channel, see
+            :mod:`~dqmq_env.quantization.alignment`.
         policy_rate: peak learning rate of AdamW for the policy.
         multiplier_rate: step of the multiplier for each unit of relative excess.
         penalty: weight of the squared relative excess.
         search_share: share of the training in which bits are drawn and the policy learns. Then the
             budget is met, each decision is the most probable one, and weights and steps alone go on
-            learning, at the bits that they will have. Values are fitted then, and once more halfway
-            through the rest.
+            learning, at the bits that they will have. Values are fitted then; where the share is 0
+            they are forecast from the float network.
+        refits: how often values are fitted again, evenly over the rest of the training.
         first_temperature: of the distribution over bits at the start.
         last_temperature: when the policy has learned; until then it falls exponentially.
         group: consecutive images of a training batch that share their bits (and, under the
@@ -66,10 +69,12 @@ class HybridSettings:
     sees: tuple[str, ...] = ("quality", "statistics")
     distribution: str = "logistic"
     gradient: str = "neighbour"
+    align: bool = False
     policy_rate: float = 0.03
     multiplier_rate: float = 0.02
     penalty: float = 2.0
     search_share: float = 0.3
+    refits: int = 0
     first_temperature: float = 1.0
     last_temperature: float = 0.1
     group: int = 32
@@ -87,11 +92,17 @@ class HybridSettings:
         ):
             if value not in allowed:
                 raise SettingError(f"{name}: got {value!r}, allowed are {list(allowed)}")
-        if not 0 < self.search_share <= 1:
+        by_value = self.distribution == "value"
+        if not (0 < self.search_share <= 1 or (by_value and self.search_share == 0)):
             raise SettingError(
-                f"search_share: got {self.search_share}, allowed is above 0 and up to 1"
+                f"search_share: got {self.search_share}, allowed is above 0 and up to 1; with "
+                "distribution='value' also 0"
             )
-        if self.distribution == "value" and self.decides != "network":
+        if self.refits < 0 or (self.refits and not by_value):
+            raise SettingError(
+                f"refits: got {self.refits}, allowed are 0 and more with distribution='value'"
+            )
+        if by_value and self.decides != "network":
             raise SettingError(
                 f"distribution: got 'value' with decides={self.decides!r}, allowed is 'network'"
             )
@@ -112,11 +123,11 @@ class HybridSettings:
     @property
     def rests(self) -> tuple[float, ...]:
         """The shares of the run after which the policy comes to rest, or is looked over again."""
-        if self.distribution != "value":
-            return (self.search_share,)
-        return self.search_share, (1 + self.search_share) / 2
+        left = (1 - self.search_share) / (self.refits + 1)
+        return tuple(self.search_share + number * left for number in range(self.refits + 1))
 
     def temperature(self, progress: float) -> float:
         """Temperature when a share ``progress`` of the run lies behind."""
         ratio = self.last_temperature / self.first_temperature
-        return float(self.first_temperature * ratio ** min(1.0, progress / self.search_share))
+        done = min(1.0, progress / self.search_share) if self.search_share else 1.0
+        return float(self.first_temperature * ratio**done)

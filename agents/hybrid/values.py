@@ -7,14 +7,15 @@ then the least of loss and price, and its price is found by halving.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.hybrid.deployed import DynamicNetwork
 from agents.hybrid.heads import ValueHead
-from agents.hybrid.view import Look
+from agents.hybrid.view import Look, joined
 from dqmq_env.quality.batches import Batch
 from dqmq_env.quantization.choice import LayerChoice
 from dqmq_env.quantization.surgery import eval_mode
@@ -28,16 +29,81 @@ _LARGEST = 4.0
 """Losses in nats are cut off here, so that a few hopeless images do not count for most."""
 
 
-def fit_values(dynamic: DynamicNetwork, batches: Sequence[Batch], seed: int) -> int:
+class Losses(Protocol):
+    """What a policy sees of images, and what they lose at each width."""
+
+    passes: int
+
+    def __call__(self, batch: Batch) -> tuple[Look, Tensor]:
+        """A look at each of G groups, and their losses in nats, shape (G, K)."""
+        ...
+
+
+class Measured:
+    """The images pass through the network once at every width.
+
+    Args:
+        dynamic: a network with a policy, of which one decision is about the whole network.
+
+    Attributes:
+        passes: of each image.
+    """
+
+    def __init__(self, dynamic: DynamicNetwork) -> None:
+        self._dynamic = dynamic
+        self.passes = len(dynamic.policy.widths)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> tuple[Look, Tensor]:
+        """See :class:`Losses`."""
+        found = [_passed(self._dynamic, batch, place) for place in range(self.passes)]
+        losses = [F.cross_entropy(own, batch.labels, reduction="none") for _, own in found]
+        groups = len(found[0][0].quality)
+        return found[0][0], torch.stack(losses, 1).unflatten(0, (groups, -1)).mean(1)
+
+
+class Forecast:
+    """Before anything is trained: images that the float network is unsure of lose more by rounding.
+
+    The noise of rounding to b bits has a power of 4^-b; what it costs an image is taken to grow
+    with the entropy of the float network's answer, ``loss_k = entropy * 4^-(b_k - b_0)``. No labels
+    are asked for.
+
+    Args:
+        dynamic: a network with a policy, of which one decision is about the whole network.
+        network: the float one, in eval mode.
+
+    Attributes:
+        passes: of each image.
+    """
+
+    def __init__(self, dynamic: DynamicNetwork, network: nn.Module) -> None:
+        self._dynamic, self._network = dynamic, network
+        self.passes = 2
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> tuple[Look, Tensor]:
+        """See :class:`Losses`."""
+        look, _ = _passed(self._dynamic, batch, 0)
+        said = self._network(self._dynamic.normalize(batch.images)).log_softmax(1)
+        entropy = -(said.exp() * said).sum(1).unflatten(0, (len(look.quality), -1)).mean(1)
+        widths = entropy.new_tensor(self._dynamic.policy.widths)
+        return look, entropy[:, None] * torch.pow(4.0, widths[0] - widths)
+
+
+def fit_values(
+    dynamic: DynamicNetwork, batches: Sequence[Batch], losses_of: Losses, seed: int
+) -> int:
     """Set what the policy of a network sees with, and its values.
 
     Args:
         dynamic: its policy is changed; one decision is about the whole network.
         batches: training images of mixed quality.
+        losses_of: gives what values are fitted to.
         seed: of the order in which images are fitted.
 
     Returns:
-        Number of images passed through the network, counting each time.
+        Number of images passed through a network, counting each time.
     """
     policy = dynamic.policy
     head = policy.head
@@ -45,59 +111,48 @@ def fit_values(dynamic: DynamicNetwork, batches: Sequence[Batch], seed: int) -> 
     cost = torch.stack(dynamic.costing.choices).sum(0)
     head.costs.copy_((cost - cost[0]) / (cost[-1] - cost[0]))
     head.fitted.fill_(True)
-    found = [_measured(dynamic, batch) for batch in batches]
-    looks = [own for rows, _ in found for own in rows]
+    found = [losses_of(batch) for batch in batches]
+    look = joined([own for own, _ in found])
     losses = torch.cat([own for _, own in found]).clamp(max=_LARGEST)
     wanted = losses - losses.mean(1, keepdim=True)
-    quality = torch.cat([own.quality for own in looks])
-    statistics = torch.cat([own.statistics for own in looks])
-    pooled = [own.channels for own in looks if own.channels is not None]
-    channels = torch.cat(pooled) if pooled else None
-    parameters = [*policy.view.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=_DECAY)
+    optimizer = torch.optim.AdamW(
+        [*policy.view.parameters(), *head.parameters()], lr=_RATE, weight_decay=_DECAY
+    )
     count = len(wanted)
-    steps = _PASSES * max(1, count // _BATCH)
+    size = min(_BATCH, count)
+    steps = _PASSES * max(1, count // size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
     generator = torch_generator(seed, "values")
-    budget = policy.place(quality.new_full((min(_BATCH, count),), dynamic.budget))
+    budget = policy.place(wanted.new_full((size,), dynamic.budget))
     for _ in range(steps):
-        chosen = torch.randint(count, budget.shape, generator=generator).to(quality.device)
-        look = Look(
-            quality[chosen],
-            statistics[chosen],
-            None if channels is None else channels[chosen],
-        )
-        seen, _ = policy.view.embed(0, look, budget, None)
+        chosen = torch.randint(count, (size,), generator=generator).to(wanted.device)
+        seen, _ = policy.view.embed(0, look.take(chosen), budget, None)
         error = F.mse_loss(head.values(0, seen), wanted[chosen])
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
         schedule.step()
     optimizer.zero_grad()
-    return count * len(policy.widths)
+    return losses_of.passes * sum(len(batch.labels) for batch in batches)
 
 
 @torch.no_grad()
-def _measured(dynamic: DynamicNetwork, batch: Batch) -> tuple[list[Look], Tensor]:
-    """What the policy sees of the images of a batch, and their losses at each width (N, K)."""
-    policy, layers = dynamic.policy, dynamic.network.layers
+def _passed(dynamic: DynamicNetwork, batch: Batch, place: int) -> tuple[Look, Tensor]:
+    """What the policy sees of a batch, and logits with all layers at the width of a place."""
+    layers = dynamic.network.layers
     quality = dynamic.describe(batch.images)
-    groups = 1 if dynamic.granularity == "batch" else len(quality)
-    quality = quality.unflatten(0, (groups, -1)).mean(1)
+    if dynamic.granularity != "image":
+        quality = quality.mean(0, keepdim=True)
     first = next(layer.index for layer in layers if len(layer.options) > 1)
     looks: list[Look] = []
-    losses = []
+
+    def choose(index: int, activation: Tensor) -> LayerChoice:
+        layer = layers[index]
+        if index == first:
+            reach = layer.activation_range
+            looks.append(dynamic.policy.view.look(0, quality, activation, reach))
+        return layer.options[place if len(layer.options) > 1 else 0]
+
     with eval_mode(dynamic.network):
-        for place in range(len(policy.widths)):
-
-            def choose(index: int, activation: Tensor, place: int = place) -> LayerChoice:
-                layer = layers[index]
-                if index == first and not looks:
-                    reach = layer.activation_range
-                    looks.append(policy.view.look(0, quality, activation, reach))
-                return layer.options[place if len(layer.options) > 1 else 0]
-
-            logits = dynamic.network(dynamic.normalize(batch.images), choose)
-            own = F.cross_entropy(logits, batch.labels, reduction="none")
-            losses.append(own.unflatten(0, (groups, -1)).mean(1))
-    return looks, torch.stack(losses, 1)
+        logits = dynamic.network(dynamic.normalize(batch.images), choose)
+    return looks[0], logits

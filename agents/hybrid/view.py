@@ -41,6 +41,21 @@ class Look:
     statistics: Tensor
     channels: Tensor | None = None
 
+    def take(self, groups: Tensor) -> "Look":
+        """What is looked at of some of the groups, int64 (G',)."""
+        channels = None if self.channels is None else self.channels[groups]
+        return Look(self.quality[groups], self.statistics[groups], channels)
+
+
+def joined(looks: Sequence[Look]) -> Look:
+    """Looks before the same decision, one after another."""
+    channels = [own.channels for own in looks if own.channels is not None]
+    return Look(
+        torch.cat([own.quality for own in looks]),
+        torch.cat([own.statistics for own in looks]),
+        torch.cat(channels) if channels else None,
+    )
+
 
 class View(nn.Module):
     """Turns what is looked at into an embedding; remembers the channels of the layers before.

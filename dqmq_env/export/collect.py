@@ -106,7 +106,7 @@ def _biases(
     """What is added to the output at all bits, and at some; the sum of both where that will do."""
     inner = layer.inner
     own = None if inner.bias is None else inner.bias.detach()
-    if layer.rounded is None:
+    if layer.rounded is None and layer.alignment is None:
         return own, {}
     if in_float:
         inner.bias = None  # leaves the corrections

@@ -82,5 +82,7 @@ def _fold(layer: nn.Module, norm: Any) -> None:
         layer.output_scale = gain * (norm.running_var + norm.eps).rsqrt()
         if layer.rounded is not None:
             layer.rounded.bias.mul_(layer.output_scale)
+        if layer.alignment is not None:
+            layer.alignment.fold(layer.output_scale)
     else:
         conv.weight = weight

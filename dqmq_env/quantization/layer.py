@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dqmq_env.errors import AssignmentError
+from dqmq_env.quantization.alignment import Alignment
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.candidates import joint_options, telling_widths
 from dqmq_env.quantization.choice import Chooser, ImageBits, LayerChoice
@@ -73,6 +74,7 @@ class QuantizedLayer(nn.Module):
         self.register_buffer("activation_range", torch.ones(()))
         self.register_buffer("output_scale", None)
         self.rounded: RoundedWeights | None = None
+        self.alignment: Alignment | None = None
         self.kernel: Kernel | None = None
         self.index = -1
         self.chooser: Chooser | None = None
@@ -175,15 +177,25 @@ class QuantizedLayer(nn.Module):
         """
         position = self._position(bits.weight, self.candidates)
         steps = self._steps(position, bits.activation).expand(self.spec.out_channels)
+        if self.alignment is not None:
+            steps = steps * self.alignment.scale(self.options.index(bits))
         return steps if self.output_scale is None else steps * self.output_scale
 
     def bias(self, bits: LayerBits) -> Tensor | None:
         """What is added to the layer's output at the given bits, shape (O,)."""
+        if self.alignment is not None and bits in self.options:
+            shift = self.alignment.shift[self.options.index(bits)]
+            return shift if self.inner.bias is None else self.inner.bias + shift
         if self.rounded is None or bits.weight == FLOAT_BITS:
             return self.inner.bias
         position = self._position(bits.weight, self.candidates)
         correction = self.rounded.bias[position, self._activation_place(bits.activation)]
         return correction if self.inner.bias is None else self.inner.bias + correction
+
+    def align(self) -> None:
+        """Give each option a scale and a shift of its own, to be learned; nothing changes yet."""
+        if len(self.options) > 1:
+            self.alignment = Alignment(len(self.options), self.spec.out_channels)
 
     @torch.no_grad()
     @one_thread()
@@ -229,6 +241,13 @@ class QuantizedLayer(nn.Module):
         return output
 
     def _weight_at(self, bits: LayerBits) -> Tensor:
+        weight = self._unaligned_weight(bits)
+        if self.alignment is None or bits not in self.options:
+            return weight
+        scale = self.alignment.scale(self.options.index(bits))
+        return weight * scale.view(-1, *(1 for _ in weight.shape[1:]))
+
+    def _unaligned_weight(self, bits: LayerBits) -> Tensor:
         if self.rounded is None or bits.weight == FLOAT_BITS:
             return self.quantized_weight(bits.weight)
         position = self._position(bits.weight, self.candidates)

@@ -182,10 +182,13 @@ def _penalty(network: QuantizedNetwork, assignments: Collection[BitAssignment]) 
 
 
 def parameter_groups(network: nn.Module, learning_rate: float) -> list[dict[str, Any]]:
-    """Weights and step sizes of a network, without weight decay on steps and vectors."""
-    named = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
-    matrices = [p for n, p in named if p.ndim > 1 and not n.endswith("log_step")]
-    others = [p for n, p in named if p.ndim <= 1 or n.endswith("log_step")]
+    """Parameters of a network, with weight decay on none but convolutions and matrices."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            plain = name.endswith("log_step") or ".alignment." in name
+            (others if plain or parameter.ndim <= 1 else matrices).append(parameter)
     return [
         {"params": matrices, "lr": learning_rate},
         {"params": others, "lr": learning_rate, "weight_decay": 0.0},
