@@ -34,6 +34,7 @@ class RunArguments:
         seeds: in place of the study's.
         budgets: in place of the study's.
         methods: in place of the study's.
+        tuning: judge on search images instead of test images; for seeds that settings are chosen by.
         jobs: processes side by side, of one thread each.
     """
 
@@ -44,6 +45,7 @@ class RunArguments:
     seeds: tuple[int, ...] | None = None
     budgets: tuple[float, ...] | None = None
     methods: tuple[str, ...] | None = None
+    tuning: bool = False
     jobs: int = 1
 
 
@@ -79,7 +81,7 @@ def main(words: list[str] | None = None) -> None:
         if isinstance(arguments, ReportArguments):
             print(write_report(arguments.run, arguments.output))
             return
-        names = ("data", "checkpoints", "seeds", "budgets", "methods")
+        names = ("data", "checkpoints", "seeds", "budgets", "methods", "tuning")
         given = {name: getattr(arguments, name) for name in names}
         study = load_study(arguments.study, **{k: v for k, v in given.items() if v is not None})
         failed = run_study(study, arguments.run, arguments.jobs)

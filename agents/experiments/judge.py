@@ -1,4 +1,4 @@
-"""How a network at work does on ``test`` images of mixed quality."""
+"""How a network at work does on images of mixed quality that it was not trained on."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -50,18 +50,18 @@ def judge(study: Study, network: Deployed) -> dict[str, list[Row]]:
         ``seen``; where the study has them ``unseen`` and ``unseen severities``; where bits follow
         the image, ``seen`` once more with what :mod:`~agents.experiments.probes` makes of it.
     """
-    test, seen = study.test, study.mixture
-    found = {SEEN: judge_under(network, test, seen, study.test_passes)}
+    images, seen = study.judged, study.mixture
+    found = {SEEN: judge_under(network, images, seen, study.test_passes)}
     for name, mixture in ((UNSEEN, study.unseen), (UNSEEN_SEVERITIES, study.unseen_severities)):
         if mixture is not None:
-            found[name] = judge_under(network, test, mixture)
+            found[name] = judge_under(network, images, mixture)
     if isinstance(network, DynamicNetwork) and network.granularity == "image":
         probes: dict[str, Deployed] = {
             DEALT: DealtBits(network),
             WRONG: WrongQuality(network, hidden=False),
             HIDDEN: WrongQuality(network, hidden=True),
         }
-        found |= {name: judge_under(probe, test, seen) for name, probe in probes.items()}
+        found |= {name: judge_under(probe, images, seen) for name, probe in probes.items()}
     return found
 
 

@@ -66,11 +66,12 @@ def write_report(run: Path, output: Path) -> str:
 
 def _lead(settings: dict[str, object], results: Sequence[RunResult]) -> str:
     seeds = sorted({own.run.seed for own in results})
+    split = "search" if settings["tuning"] else "test"
     images = sum(row.images for row in results[0].rows[SEEN])
     return (
         f"{len(results)} runs, seeds {seeds[0]} to {seeds[-1]}. Every method ends with a network "
         f"that was trained on {settings['train_images']:,} images by the same schedule; all are "
-        f"judged on the same {images:,} looks at test images, each under a condition drawn from "
+        f"judged on the same {images:,} looks at {split} images, each under a condition drawn from "
         "the mixture. Intervals are 95% by Student's t over seeds; differences are paired by seed, "
         "*p* is that of a sign-flip test, not adjusted for the number of comparisons."
     )

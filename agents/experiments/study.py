@@ -54,6 +54,7 @@ class Study:
         held_out: corruptions that are not trained on.
         severities: those that are trained on.
         test_passes: how often each test image is looked at, each time under another condition.
+        tuning: whether settings are being chosen: then networks are judged on ``search`` images.
         checkpoints: folder of the float network; that of the package when left out.
         data: folder of the images; the embedded subset when left out.
 
@@ -77,6 +78,7 @@ class Study:
     held_out: tuple[str, ...] = ()
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
     test_passes: int = 4
+    tuning: bool = False
     checkpoints: str | None = None
     data: str | None = None
 
@@ -107,9 +109,10 @@ class Study:
         return Mixture.uniform(Condition(name, own) for name in known for own in others)
 
     @property
-    def test(self) -> ImageSplit:
+    def judged(self) -> ImageSplit:
         """What networks are judged on."""
-        return self._loaded[1].test
+        data = self._loaded[1]
+        return data.search if self.tuning else data.test
 
     def schedule(self, seed: int) -> Schedule:
         """How long and how fast every method trains."""
