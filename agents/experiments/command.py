@@ -34,7 +34,7 @@ class RunArguments:
         seeds: in place of the study's.
         budgets: in place of the study's.
         methods: in place of the study's.
-        tuning: judge on search images instead of test images; for seeds that settings are chosen by.
+        tuning: judge on search images, not on test images: for seeds that settings are chosen by.
         jobs: processes side by side, of one thread each.
     """
 

@@ -33,6 +33,7 @@ from dqmq_env.training.loop import Callback, Schedule, Trainer
 from dqmq_env.training.state import load_state, save_state
 
 SCHEMA = "dqmq-hybrid-agent/2"
+_AUGMENTED = 2
 
 
 class HybridAgent:
@@ -257,13 +258,15 @@ class HybridAgent:
 
     def _batches(self, purpose: str, count: int) -> list[Batch]:
         """Training images of mixed quality, as many whole batches as there are in ``count``."""
-        size = self.schedule.batch
-        seed = self.schedule.seed
+        size, seed = self.schedule.batch, self.schedule.seed
+        # values follow what an image shows: to shift it as in training makes it look harder
+        shift = 0 if isinstance(self.policy.head, ValueHead) else _AUGMENTED
         batches = MixedQualityBatches(
             self.problem.data.train,
             self.problem.mixture,
             size,
             seed if purpose == "settle" else derive_seed(seed, purpose) % 2**31,
+            shift,
             group=size if self.problem.granularity == "batch" else 1,
         )
         return [batches.at(step).to(self.device) for step in range(count // size)]

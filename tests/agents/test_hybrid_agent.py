@@ -13,6 +13,8 @@ from agents.hybrid.controller import Controller, Sampling
 from agents.hybrid.gradient import GRADIENTS
 from agents.hybrid.heads import HEADS
 from agents.hybrid.settings import HybridSettings
+from agents.hybrid.settle import meet_budget
+from agents.hybrid.values import Forecast, fit_values
 from dqmq_env.costs import Bops, fraction
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import BudgetError, CheckpointError, SettingError
@@ -24,6 +26,12 @@ from dqmq_env.training.loop import Schedule
 
 SCHEDULE = Schedule(images=40 * 32, batch=32, save_every=10)
 EVERYTHING = ("quality", "statistics", "channels", "map")
+BY_VALUE = {
+    "decides": "network",
+    "distribution": "value",
+    "sees": ("map",),
+    "value_images": 64,
+}
 
 
 def make_agent(
@@ -315,14 +323,6 @@ def by_value(make_tiny_problem: Callable[..., NetworkProblem]) -> HybridAgent:
     return agent.learn()
 
 
-BY_VALUE = {
-    "decides": "network",
-    "distribution": "value",
-    "sees": ("map",),
-    "value_images": 64,
-}
-
-
 def test_one_decision_about_the_network_gives_all_layers_the_same_width(
     by_value: HybridAgent,
 ) -> None:
@@ -390,9 +390,89 @@ def test_values_rank_images_by_what_more_bits_save(
     assert saved[many].mean() > saved[~many].mean()
 
 
-def test_values_need_a_decision_about_the_network() -> None:
-    with pytest.raises(SettingError, match="allowed is 'network'"):
-        HybridSettings(distribution="value")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"distribution": "value"}, "allowed is 'network'"),
+        ({"search_share": 0.0}, "search_share: got 0.0"),
+        ({"refits": 1}, "refits: got 1"),
+        ({**BY_VALUE, "refits": -1}, "refits: got -1"),
+        ({"decides": "image"}, "decides: got 'image'"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingError, match=message):
+        HybridSettings(**settings)
+
+
+class SureOfBright(torch.nn.Module):
+    """The brighter an image, the surer it is of the first class."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(4 * x.mean((1, 2, 3))[:, None] + 3, (0, 9))
+
+
+def test_images_that_the_float_network_is_unsure_of_get_more_bits(
+    make_tiny_problem: Callable[..., NetworkProblem],
+) -> None:
+    problem = make_tiny_problem(bits=(1, 2, 4), weight_bits=2, granularity="image")
+    agent = make_agent(problem, budget=0.1, **{**BY_VALUE, "search_share": 0.0})
+    dynamic = agent.deployed()
+    batches = [
+        MixedQualityBatches(problem.data.train, problem.mixture, 96, seed=1).at(step)
+        for step in range(2)
+    ]
+    passed = fit_values(dynamic, batches, Forecast(dynamic, SureOfBright()), seed=0)
+    assert passed == 2 * 192
+    meet_budget(dynamic, [batch.images for batch in batches])
+    images = mixed_images(problem, 128)
+    prediction = dynamic(images)
+    brightness = images.float().mean((1, 2, 3))
+    together = torch.stack([prediction.bits[:, 1].float(), brightness])
+    assert float(torch.corrcoef(together)[0, 1]) < -0.4
+    assert 0.08 < float(prediction.cost.mean()) < 0.12
+
+
+def test_refits_are_counted_and_change_the_policy(
+    make_tiny_problem: Callable[..., NetworkProblem],
+) -> None:
+    problem = make_tiny_problem(bits=(1, 4), weight_bits=2, granularity="image")
+    agents = [
+        make_agent(problem, budget=0.1, refits=refits, **BY_VALUE).learn() for refits in (0, 2)
+    ]
+    assert agents[1].images_settled > agents[0].images_settled
+    gains = [agent.policy.state_dict()["head.gain"] for agent in agents]
+    assert not torch.equal(*gains)
+
+
+def test_a_scale_and_a_shift_of_each_width_change_nothing_at_first(
+    make_tiny_problem: Callable[..., NetworkProblem],
+) -> None:
+    problem = make_tiny_problem(bits=(1, 2, 4), weight_bits=2, granularity="image")
+    images = mixed_images(problem, 16)
+    plain, aligned = (make_agent(problem, budget=0.1, align=align) for align in (False, True))
+    bits = torch.full((16, 8), 2)
+    bits[:, [0, -1]] = 8
+    logits = [agent.deployed().at_bits(images, bits) for agent in (plain, aligned)]
+    torch.testing.assert_close(*logits)
+
+
+def test_aligned_widths_learn_scales_that_folding_keeps(
+    make_tiny_problem: Callable[..., NetworkProblem],
+) -> None:
+    problem = make_tiny_problem(bits=(1, 2, 4), weight_bits=2, granularity="image")
+    agent = make_agent(problem, budget=0.1, align=True, **BY_VALUE).learn()
+    layers = [layer for layer in agent.network.layers if layer.alignment is not None]
+    assert len(layers) == 6
+    for layer in layers:
+        assert layer.alignment is not None
+        assert bool((layer.alignment.log_scale[:2] != 0).any())
+    images = mixed_images(problem, 32)
+    folded = agent.deployed()(images)
+    logits = agent._dynamic(0.1).at_bits(images, folded.bits)
+    torch.testing.assert_close(folded.logits, logits, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("decides", ["layer", "network"])

@@ -87,6 +87,10 @@ def lively(agent: HybridAgent) -> HybridAgent:
     with torch.no_grad():
         for parameter in agent.policy.head.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 2)
+        for layer in agent.network.layers:
+            if layer.alignment is not None:
+                for parameter in layer.alignment.parameters():
+                    parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
         if isinstance(agent.policy.head, ValueHead):
             agent.policy.head.fitted.fill_(True)
     agent.network.eval()
@@ -176,7 +180,7 @@ def test_every_architecture_and_granularity_in_another_process(
         assert found[key].numpy().tobytes() == value.numpy().tobytes(), key
 
 
-@pytest.mark.parametrize("settings", [{"sees": EVERYTHING}, BY_VALUE])
+@pytest.mark.parametrize("settings", [{"sees": EVERYTHING}, BY_VALUE, {**BY_VALUE, "align": True}])
 def test_decisions_about_activations_alone_are_packed(
     make_tiny_problem: Callable[..., NetworkProblem], settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -229,6 +233,7 @@ def test_onnx_takes_the_same_decisions_in_another_process(
         ("image", {"distribution": "gumbel", "sees": ("statistics",)}, {}),
         ("image", {"sees": ("channels",)}, {"bits": (1, 2, 4), "weight_bits": 2}),
         ("image", BY_VALUE, {"bits": (1, 2, 4), "weight_bits": 2}),
+        ("image", {**BY_VALUE, "align": True}, {"bits": (1, 2, 4), "weight_bits": 2}),
     ],
 )
 def test_onnx_of_other_policies(
