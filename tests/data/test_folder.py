@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 
 from dqmq_env.data import load_image_folder
+from dqmq_env.data.arrays import MOST_IMAGES, as_split
 from dqmq_env.data.folder import folder_classes
 from dqmq_env.errors import DataError
 
@@ -180,3 +182,34 @@ def test_numbers_out_of_range_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=f"^{message}"):
         load_image_folder(root, **(SIZES | changes))
+
+
+class Many(Dataset[tuple[torch.Tensor, int]]):
+    """One image more than is kept of a data set by default."""
+
+    def __len__(self) -> int:
+        return MOST_IMAGES + 1
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index >= len(self):
+            raise IndexError
+        return torch.zeros(1, 2, 2, dtype=torch.uint8), index % 2
+
+
+def test_a_large_data_set_is_kept_whole_where_that_is_asked_for() -> None:
+    assert len(as_split(Many(), "train")) == MOST_IMAGES
+    assert len(as_split(Many(), "train", most=None)) == MOST_IMAGES + 1
+
+
+def test_a_folder_is_not_cut_beyond_the_numbers_that_are_given(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: list[int | None] = []
+
+    def noted(images: Any, argument: str, most: int | None = MOST_IMAGES) -> Any:
+        bounds.append(most)
+        return as_split(images, argument, most)
+
+    monkeypatch.setattr("dqmq_env.data.folder.as_split", noted)
+    load_image_folder(root, **SIZES)
+    assert bounds == [None] * 3

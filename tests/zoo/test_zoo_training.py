@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import dqmq_env.zoo.train as script
 from dqmq_env.errors import CheckpointError, SettingError
@@ -73,3 +75,33 @@ def test_other_settings_in_the_same_run_are_refused(settings: script.ZooTraining
 def test_an_unknown_architecture_names_those_there_are(settings: script.ZooTraining) -> None:
     with pytest.raises(SettingError, match="mobilenetv2"):
         script.train(replace(settings, architecture="vgg"))
+
+
+def test_a_folder_of_small_images_is_trained_on_with_its_own_normalisation(
+    settings: script.ZooTraining, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 60), ("test", 8)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "pets" / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 128, (16, 16, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    output = tmp_path / "checkpoints"
+    own = replace(settings, data=None, folder=tmp_path / "pets", batch=32, epochs=1, output=output)
+    card = script.train(own)
+    assert card.name == "resnet8-pets"
+    assert card.architecture["in_channels"] == 3
+    assert card.architecture["classes"] == 2
+    assert card.mean == pytest.approx([0.25] * 3, abs=0.01)  # half of the range
+    data = script.load_small_images(tmp_path / "pets", card.mean, card.std)
+    assert data.mean == tuple(card.mean)
+    assert (len(data.train), len(data.search), len(data.test)) == (96, 24, 16)
+    network, _ = load_checkpoint("resnet8-pets", output)
+    assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 2)
+
+
+def test_a_folder_beside_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="folder: got one beside data"):
+        script.ZooTraining(data=tmp_path, folder=tmp_path)
