@@ -69,10 +69,16 @@ class HessianILP:
         layer, and one more for every eight.
 
         Raises:
-            SettingError: the problem is no live network, or has fewer images.
+            SettingError: the problem is no live network, has fewer images, or decides about
+                activations alone.
         """
         live = live_network(problem, "HessianILP")
         space = Space(problem, task)
+        if any(len(live.candidates[name]) == 1 for name in space.names):
+            raise SettingError(
+                "weight_bits: got one width; traces say what rounding weights costs, allowed are "
+                "problems that decide about weights"
+            )
         precision = Precision(self.tolerance, self.probes)
         searches = []
         for target in targets_of(self.scope, problem, task):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from baselines.descent import Descent
+from baselines.option_errors import option_errors
 from baselines.relaxed_search import Aim, Selection, aim_of, check_numbers
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.quantization.choice import LayerChoice
@@ -140,7 +141,9 @@ class SDQObjective:
         self.group = 1
         self.descent = Descent(aim.space, settings.start)
         self._decided = aim.decided(problem)
-        self._kept = [1 - problem.weight_error(name).clip(0, 1) for name in aim.space.names]
+        named = zip(aim.space.options, aim.space.names, strict=True)
+        errors = [option_errors(problem, options, name) for options, name in named]
+        self._kept = [1 - np.clip(own, 0, 1) for own in errors]
         self._pressure = 0.0
         self._loss = float("nan")
 

@@ -1,9 +1,8 @@
 """Uniform bits: the same width in every layer, topped up where the budget leaves room."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dqmq_env.quantization.assignment import LayerBits
+from baselines.option_errors import option_errors
 from dqmq_env.search.meter import MeteredProblem
 from dqmq_env.search.proposals import Proposals, run_proposals
 from dqmq_env.search.rule import Rule, RuleAgent
@@ -54,7 +53,7 @@ def top_up(problem: MeteredProblem, space: Space, places: Places) -> Places:
         places: where to begin.
     """
     named = zip(space.options, space.names, strict=True)
-    errors = [_errors(problem, options, name) for options, name in named]
+    errors = [option_errors(problem, options, name) for options, name in named]
     at = places.copy()
     while True:
         raises = []
@@ -68,16 +67,6 @@ def top_up(problem: MeteredProblem, space: Space, places: Places) -> Places:
         if not raises:
             return at
         at[max(raises, key=lambda own: own[0])[1]] += 1
-
-
-def _errors(problem: MeteredProblem, options: Sequence[LayerBits], name: str) -> list[float]:
-    """The relative error of each option of a layer."""
-    weights, activations = problem.candidates[name], problem.activation_candidates[name]
-    if len(weights) > 1:
-        error = problem.weight_error(name)
-        return [float(error[weights.index(own.weight)]) for own in options]
-    error = problem.activation_error(name)
-    return [float(error[activations.index(own.activation)]) for own in options]
 
 
 def _propose(problem: MeteredProblem, space: Space) -> Proposals:

@@ -110,6 +110,6 @@ class DrawnPass(ControlledPass):
         self.one_hot = hard + self._soft - self._soft.detach()
 
     def _bits(self, number: int, layer: QuantizedLayer) -> LayerChoice:
-        choices, count = self._layout.choices, len(layer.candidates)
+        choices, count = self._layout.choices, len(layer.options)
         probabilities = F.pad(self._soft[:, number], (choices.start, count - choices.stop))
         return RelaxedBits(probabilities, choices.start + self.chosen[:, number])
