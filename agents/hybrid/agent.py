@@ -15,7 +15,7 @@ from agents.hybrid.heads import ValueHead
 from agents.hybrid.objective import HybridObjective
 from agents.hybrid.policy import make_policy
 from agents.hybrid.settings import HybridSettings
-from agents.hybrid.settle import measure_batch_norms, meet_budget
+from agents.hybrid.settle import measure_batch_norms, meet_budget, spend_rest
 from agents.hybrid.values import Forecast, Measured, fit_values
 from agents.hybrid.view import Look
 from dqmq_env.costs import cost_by_name
@@ -32,7 +32,7 @@ from dqmq_env.task.observation import ObservationLayout
 from dqmq_env.training.loop import Callback, Schedule, Trainer
 from dqmq_env.training.state import load_state, save_state
 
-SCHEMA = "dqmq-hybrid-agent/2"
+SCHEMA = "dqmq-hybrid-agent/3"
 _AUGMENTED = 2
 
 
@@ -254,7 +254,10 @@ class HybridAgent:
         if not images:
             return 0
         dynamic = self._dynamic(self.settings.budget)
-        return measure_batch_norms(dynamic, images) + meet_budget(dynamic, images)
+        passed = measure_batch_norms(dynamic, images) + meet_budget(dynamic, images)
+        if self.problem.granularity == "static" and not self.policy.once:
+            spend_rest(self.policy, self.costing, self.settings.last_temperature)
+        return passed
 
     def _batches(self, purpose: str, count: int) -> list[Batch]:
         """Training images of mixed quality, as many whole batches as there are in ``count``."""

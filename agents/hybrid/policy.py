@@ -29,6 +29,7 @@ class BitPolicy(nn.Module):
 
     anchors: Tensor
     shift: Tensor
+    raises: Tensor
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class BitPolicy(nn.Module):
         self.head = HEADS[distribution](self._drawn, widths, view.size)
         self.register_buffer("anchors", torch.zeros(len(self.knots)))
         self.register_buffer("shift", torch.zeros(len(self.knots)))
+        self.register_buffer("raises", torch.zeros(len(self.knots), self._drawn))
 
     @property
     def knots(self) -> tuple[float, ...]:
@@ -95,7 +97,8 @@ class BitPolicy(nn.Module):
             allowed: widths that a group may take, bool, shape (G, K); all when left out.
         """
         seen, memory = self.view.embed(decision, look, self.place(budget), memory)
-        start = self.shares(budget) @ (self.anchors + self.shift)
+        moved = self.anchors + self.shift + self.raises[:, decision]
+        start = self.shares(budget) @ moved
         drawn = self.head.draw(decision, seen, start, temperature, generator, allowed)
         return drawn, memory
 

@@ -5,11 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from agents.hybrid.costing import Costing
 from agents.hybrid.deployed import DynamicNetwork
+from agents.hybrid.policy import BitPolicy
+from agents.hybrid.view import Look
 from dqmq_env.quantization.surgery import eval_mode
 
 _HALVINGS = 12
 _CLOSE = 0.002
+_STEP = 0.05
+"""Bits by which a decision is raised at a time."""
 
 
 @torch.no_grad()
@@ -51,6 +56,7 @@ def meet_budget(dynamic: DynamicNetwork, batches: Sequence[Tensor]) -> int:
         Number of images passed through the network, counting each time.
     """
     passes = 0
+    dynamic.policy.raises.zero_()
     policy, before = dynamic.policy, dynamic.budget
     reach = float(policy.widths[-1] - policy.widths[0] + 1)
     with eval_mode(dynamic.network):
@@ -72,3 +78,54 @@ def meet_budget(dynamic: DynamicNetwork, batches: Sequence[Tensor]) -> int:
             policy.shift[knot] = best
     dynamic.budget = before
     return passes * sum(len(images) for images in batches)
+
+
+def spend_rest(policy: BitPolicy, costing: Costing, temperature: float) -> None:
+    """Raise single decisions as long as the budget is kept, for a policy that sees no images.
+
+    Its bits are the same for all images, so that a shift of all decisions together moves the cost
+    in steps, which leave up to a tenth of a budget unspent. The decision that is nearest to its
+    next width is raised first.
+
+    Args:
+        policy: of granularity ``static``, its budgets met from below; it is changed.
+        costing: of its layers.
+        temperature: at work.
+    """
+    reach = round((policy.widths[-1] - policy.widths[0] + 1) / _STEP)
+    for knot, budget in enumerate(policy.knots):
+        places = _static_places(policy, budget, temperature)
+        while True:
+            nearest: tuple[int, int] | None = None
+            for decision in range(len(places)):
+                raised = [*places[:decision], places[decision] + 1, *places[decision + 1 :]]
+                if raised[decision] == len(policy.widths) or _cost(costing, raised) > budget:
+                    continue
+                before = float(policy.raises[knot, decision])
+                for steps in range(1, nearest[0] if nearest else reach + 1):
+                    policy.raises[knot, decision] = before + steps * _STEP
+                    if _static_places(policy, budget, temperature) == raised:
+                        nearest = (steps, decision)
+                        break
+                policy.raises[knot, decision] = before
+            if nearest is None:
+                break
+            policy.raises[knot, nearest[1]] += nearest[0] * _STEP
+            places = _static_places(policy, budget, temperature)
+
+
+@torch.no_grad()
+def _static_places(policy: BitPolicy, budget: float, temperature: float) -> list[int]:
+    """The most probable width of each decision, as its place."""
+    blind = Look(policy.shift.new_zeros(1, 6), policy.shift.new_zeros(1, 4))
+    at = policy.shift.new_full((1,), budget)
+    found = []
+    for decision in range(policy.decisions):
+        drawn, _ = policy.draw(decision, blind, at, None, temperature)
+        found.append(int(drawn.sample))
+    return found
+
+
+def _cost(costing: Costing, places: Sequence[int]) -> float:
+    own = zip(costing.choices, places, strict=True)
+    return costing.pinned + sum(float(row[place]) for row, place in own)

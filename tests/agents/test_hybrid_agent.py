@@ -503,3 +503,31 @@ def test_a_loaded_agent_by_value_decides_alike(by_value: HybridAgent, tmp_path: 
     own, other = by_value.deployed()(images), loaded.deployed()(images)
     assert torch.equal(own.bits, other.bits)
     assert torch.equal(own.logits, other.logits)
+
+
+@pytest.mark.parametrize("budget", [0.25, 0.3, 0.37, 0.45])
+@pytest.mark.parametrize("distribution", ["logistic", "softmax"])
+def test_static_bits_leave_no_room_for_another_raise(
+    static: NetworkProblem, budget: float, distribution: str
+) -> None:
+    agent = make_agent(static, budget=budget, distribution=distribution).learn()
+    prediction = agent.deployed()(static.data.test.images[:2])
+    cost = float(prediction.cost[0])
+    assert cost <= budget + 1e-6
+    bits = prediction.bits[0, 1:-1].tolist()
+    for row, width in zip(agent.costing.choices, bits, strict=True):
+        place = (2, 4, 8).index(width)
+        if place < 2:
+            assert cost + float(row[place + 1] - row[place]) > budget - 1e-6
+
+
+def test_static_bits_of_many_budgets_spend_each(static: NetworkProblem) -> None:
+    agent = make_agent(static, budget=0.5, lowest_budget=0.2).learn()
+    costs = [
+        float(agent.deployed(budget)(static.data.test.images[:2]).cost[0])
+        for budget in agent.policy.knots
+    ]
+    assert all(
+        cost <= budget + 1e-6 for cost, budget in zip(costs, agent.policy.knots, strict=True)
+    )
+    assert costs[0] < costs[-1]
