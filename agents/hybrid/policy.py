@@ -134,5 +134,7 @@ def make_policy(
         once: whether the first decision holds for all.
     """
     own = [specs[index] for index in (decided[:1] if once else decided)]
-    view = View(specs[0].input_shape, own, sees, embedding, budgets[0] != budgets[1])
+    # a value is the same whatever the budget, which sets its price
+    budget = budgets[0] != budgets[1] and distribution != "value"
+    view = View(specs[0].input_shape, own, sees, embedding, budget)
     return BitPolicy(view, distribution, widths, len(decided), budgets, once)

@@ -6,6 +6,7 @@ policy sees has none of the noise of draws that a gradient of the choice has; th
 then the least of loss and price, and its price is found by halving.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -78,7 +79,8 @@ class Forecast:
     """
 
     def __init__(self, dynamic: DynamicNetwork, network: nn.Module) -> None:
-        self._dynamic, self._network = dynamic, network
+        self._dynamic = dynamic
+        self._network = copy.deepcopy(network).to(dynamic.policy.shift.device)
         self.passes = 2
 
     @torch.no_grad()
