@@ -56,11 +56,10 @@ def judge(study: Study, network: Deployed) -> dict[str, list[Row]]:
         if mixture is not None:
             found[name] = judge_under(network, images, mixture)
     if isinstance(network, DynamicNetwork) and network.granularity == "image":
-        probes: dict[str, Deployed] = {
-            DEALT: DealtBits(network),
-            WRONG: WrongQuality(network, hidden=False),
-            HIDDEN: WrongQuality(network, hidden=True),
-        }
+        probes: dict[str, Deployed] = {DEALT: DealtBits(network)}
+        if "quality" in network.policy.view.sees:
+            probes[WRONG] = WrongQuality(network, hidden=False)
+            probes[HIDDEN] = WrongQuality(network, hidden=True)
         found |= {name: judge_under(probe, images, seen) for name, probe in probes.items()}
     return found
 

@@ -124,7 +124,7 @@ def _following(results: Sequence[RunResult]) -> list[str]:
     rows = [[name, _under(own, name), f"{cost_of(own, name):.2f}"] for name in (SEEN, *probes)]
     parts += [
         "The same networks where the policy is misled: each image gets the bits that the policy "
-        "has for another one; the descriptor of another image; the mean descriptor for all.",
+        "has for another one; where it sees the descriptor, that of another image, or the mean.",
         _table(["policy", "accuracy, %", "BOPs, %"], rows),
     ]
     return parts
