@@ -9,9 +9,11 @@ from agents.hybrid.controller import Controller
 from agents.hybrid.costing import Costing
 from agents.hybrid.policy import BitPolicy
 from agents.hybrid.settings import HybridSettings
+from agents.hybrid.view import Look
 from dqmq_env.evaluation.deployed import Prediction
 from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.quality import describe
+from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.choice import ImageBits
 from dqmq_env.quantization.network import QuantizedNetwork
 
@@ -96,6 +98,48 @@ class DynamicNetwork:
 
         logits: Tensor = self.network(self.normalize(images), choose)
         return logits
+
+    @torch.no_grad()
+    def at_place(self, images: Tensor, place: int) -> tuple[Look, Tensor]:
+        """What the policy sees before its first decision, and what one width everywhere gives.
+
+        Args:
+            images: uint8, shape (N, C, H, W).
+            place: of the width that all layers that are decided get.
+
+        Returns:
+            A look at each group, and logits (N, classes).
+        """
+        layers = self.network.layers
+        quality = self.describe(images)
+        if self.granularity != "image":
+            quality = quality.mean(0, keepdim=True)
+        first = next(layer.index for layer in layers if len(layer.options) > 1)
+        looks: list[Look] = []
+
+        def choose(index: int, activation: Tensor) -> LayerBits:
+            layer = layers[index]
+            if index == first:
+                reach = layer.activation_range
+                looks.append(self.policy.view.look(0, quality, activation, reach))
+            return layer.options[place if len(layer.options) > 1 else 0]
+
+        logits: Tensor = self.network(self.normalize(images), choose)
+        return looks[0], logits
+
+    @property
+    def looks_once(self) -> bool:
+        """Whether what an image costs follows from what is seen before the first decision."""
+        return self.policy.once and self._settings.hold == "mean"
+
+    @torch.no_grad()
+    def cost_of(self, look: Look) -> float:
+        """The average cost of groups, where :attr:`looks_once` holds."""
+        budget = look.quality.new_full((len(look.quality),), self.budget)
+        temperature = self._settings.last_temperature
+        drawn, _ = self.policy.draw(0, look, budget, None, temperature)
+        cost = torch.stack(self.costing.choices).sum(0)
+        return self.costing.pinned + float(cost[drawn.sample.cpu()].mean())
 
     @torch.no_grad()
     def mean_cost(self, batches: Sequence[Tensor]) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from agents.hybrid.costing import Costing
 from agents.hybrid.deployed import DynamicNetwork
 from agents.hybrid.policy import BitPolicy
-from agents.hybrid.view import Look
+from agents.hybrid.view import Look, joined
 from dqmq_env.quantization.surgery import eval_mode
 
 _HALVINGS = 12
@@ -55,19 +55,18 @@ def meet_budget(dynamic: DynamicNetwork, batches: Sequence[Tensor]) -> int:
     Returns:
         Number of images passed through the network, counting each time.
     """
-    passes = 0
     dynamic.policy.raises.zero_()
     policy, before = dynamic.policy, dynamic.budget
     reach = float(policy.widths[-1] - policy.widths[0] + 1)
     with eval_mode(dynamic.network):
+        costs = _Looks(dynamic, batches) if dynamic.looks_once else _Passes(dynamic, batches)
         for knot, budget in enumerate(policy.knots):
             dynamic.budget = budget
             low, high, best = -reach, reach, -reach
             shift = 0.0
             for _ in range(_HALVINGS):
                 policy.shift[knot] = shift
-                cost = dynamic.mean_cost(batches)
-                passes += 1
+                cost = costs.mean()
                 if cost <= budget:
                     low, best = shift, shift
                     if cost >= budget * (1 - _CLOSE):
@@ -77,7 +76,31 @@ def meet_budget(dynamic: DynamicNetwork, batches: Sequence[Tensor]) -> int:
                 shift = (low + high) / 2
             policy.shift[knot] = best
     dynamic.budget = before
-    return passes * sum(len(images) for images in batches)
+    return costs.passes * sum(len(images) for images in batches)
+
+
+class _Passes:
+    """Mean costs of images, which pass through the network each time."""
+
+    def __init__(self, dynamic: DynamicNetwork, batches: Sequence[Tensor]) -> None:
+        self._dynamic, self._batches = dynamic, batches
+        self.passes = 0
+
+    def mean(self) -> float:
+        self.passes += 1
+        return self._dynamic.mean_cost(self._batches)
+
+
+class _Looks:
+    """The same where one look is all that costs follow from: the images pass once."""
+
+    def __init__(self, dynamic: DynamicNetwork, batches: Sequence[Tensor]) -> None:
+        self._dynamic = dynamic
+        self._look = joined([dynamic.at_place(images, 0)[0] for images in batches])
+        self.passes = 1
+
+    def mean(self) -> float:
+        return self._dynamic.cost_of(self._look)
 
 
 def spend_rest(policy: BitPolicy, costing: Costing, temperature: float) -> None:

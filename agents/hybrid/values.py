@@ -18,7 +18,6 @@ from agents.hybrid.deployed import DynamicNetwork
 from agents.hybrid.heads import ValueHead
 from agents.hybrid.view import Look, joined
 from dqmq_env.quality.batches import Batch
-from dqmq_env.quantization.choice import LayerChoice
 from dqmq_env.quantization.surgery import eval_mode
 from dqmq_env.randomness import torch_generator
 
@@ -57,7 +56,8 @@ class Measured:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> tuple[Look, Tensor]:
         """See :class:`Losses`."""
-        found = [_passed(self._dynamic, batch, place) for place in range(self.passes)]
+        with eval_mode(self._dynamic.network):
+            found = [self._dynamic.at_place(batch.images, k) for k in range(self.passes)]
         losses = [F.cross_entropy(own, batch.labels, reduction="none") for _, own in found]
         groups = len(found[0][0].quality)
         return found[0][0], torch.stack(losses, 1).unflatten(0, (groups, -1)).mean(1)
@@ -86,7 +86,8 @@ class Forecast:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> tuple[Look, Tensor]:
         """See :class:`Losses`."""
-        look, _ = _passed(self._dynamic, batch, 0)
+        with eval_mode(self._dynamic.network):
+            look, _ = self._dynamic.at_place(batch.images, 0)
         said = self._network(self._dynamic.normalize(batch.images)).log_softmax(1)
         entropy = -(said.exp() * said).sum(1).unflatten(0, (len(look.quality), -1)).mean(1)
         widths = entropy.new_tensor(self._dynamic.policy.widths)
@@ -136,25 +137,3 @@ def fit_values(
         schedule.step()
     optimizer.zero_grad()
     return losses_of.passes * sum(len(batch.labels) for batch in batches)
-
-
-@torch.no_grad()
-def _passed(dynamic: DynamicNetwork, batch: Batch, place: int) -> tuple[Look, Tensor]:
-    """What the policy sees of a batch, and logits with all layers at the width of a place."""
-    layers = dynamic.network.layers
-    quality = dynamic.describe(batch.images)
-    if dynamic.granularity != "image":
-        quality = quality.mean(0, keepdim=True)
-    first = next(layer.index for layer in layers if len(layer.options) > 1)
-    looks: list[Look] = []
-
-    def choose(index: int, activation: Tensor) -> LayerChoice:
-        layer = layers[index]
-        if index == first:
-            reach = layer.activation_range
-            looks.append(dynamic.policy.view.look(0, quality, activation, reach))
-        return layer.options[place if len(layer.options) > 1 else 0]
-
-    with eval_mode(dynamic.network):
-        logits = dynamic.network(dynamic.normalize(batch.images), choose)
-    return looks[0], logits

@@ -546,3 +546,18 @@ def test_one_run_by_value_serves_many_budgets(
     assert costs[0] < costs[-1]
     for budget, cost in zip(budgets, costs, strict=True):
         assert cost < 1.1 * budget  # wide bits need not be of use, so it may be less
+
+
+def test_one_look_tells_what_images_cost(by_value: HybridAgent) -> None:
+    images = mixed_images(by_value.problem, 96)
+    for budget in (0.08, 0.09):
+        dynamic = by_value.deployed()
+        dynamic.budget = budget
+        assert dynamic.looks_once
+        look, _ = dynamic.at_place(images, 0)
+        assert dynamic.cost_of(look) == pytest.approx(dynamic.mean_cost([images]), rel=1e-5)
+
+
+def test_a_policy_that_looks_once_settles_with_few_passes(by_value: HybridAgent) -> None:
+    # values: 64 images at three widths; twice 128 images for batch norms, and for the budget
+    assert by_value.images_settled == 3 * 64 + 2 * (128 + 128)
