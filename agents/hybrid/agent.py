@@ -25,7 +25,7 @@ from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.quality.batches import Batch, MixedQualityBatches
 from dqmq_env.quantization.assignment import LayerBits
-from dqmq_env.quantization.grid import FLOAT_BITS
+from dqmq_env.quantization.grid import FLOAT_BITS, MAX_BITS
 from dqmq_env.quantization.surgery import eval_mode
 from dqmq_env.randomness import derive_seed
 from dqmq_env.task.observation import ObservationLayout
@@ -145,6 +145,11 @@ class HybridAgent:
         generator = None if deterministic else torch.default_generator
         for number in numbers.unique().tolist():
             chosen = numbers == number
+            if self.policy.once and number:  # the first decision holds
+                before = rows[chosen][:, self._layout.place("progress.previous")] * MAX_BITS
+                widths = before.new_tensor(self.policy.widths)
+                actions[chosen.cpu()] = (before[:, None] - widths).abs().argmin(1).cpu()
+                continue
             look = Look(
                 rows[chosen][:, self._layout.part("quality")],
                 rows[chosen][:, self._layout.part("activation")],

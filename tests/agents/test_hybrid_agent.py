@@ -561,3 +561,14 @@ def test_one_look_tells_what_images_cost(by_value: HybridAgent) -> None:
 def test_a_policy_that_looks_once_settles_with_few_passes(by_value: HybridAgent) -> None:
     # values: 64 images at three widths; twice 128 images for batch norms, and for the budget
     assert by_value.images_settled == 3 * 64 + 2 * (128 + 128)
+
+
+def test_an_episode_repeats_the_decision_about_the_network(by_value: HybridAgent) -> None:
+    env = BitWidthEnv(by_value.problem)
+    observation, info = env.reset(seed=0)
+    done = False
+    while not done:
+        action, _ = by_value.predict(observation)
+        observation, _, done, _, info = env.step(action)
+    widths = [activation for _, activation in list(info["assignment"].values())[1:-1]]
+    assert len(set(widths)) == 1
