@@ -9,15 +9,15 @@ import torch
 from gymnasium import Env
 from numpy.typing import NDArray
 
-from agents.hybrid.costing import Costing, decided_layers
+from agents.hybrid.costing import Costing
 from agents.hybrid.deployed import DynamicNetwork
 from agents.hybrid.heads import ValueHead
 from agents.hybrid.objective import HybridObjective
-from agents.hybrid.policy import make_policy
+from agents.hybrid.policy import decided_layers, make_policy
 from agents.hybrid.settings import HybridSettings
 from agents.hybrid.settle import measure_batch_norms, meet_budget, spend_rest
 from agents.hybrid.values import Forecast, Measured, fit_values
-from agents.hybrid.view import Look
+from agents.hybrid.view import Look, Scene
 from dqmq_env.costs import cost_by_name
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import BudgetError, CheckpointError, SettingError
@@ -32,7 +32,7 @@ from dqmq_env.task.observation import ObservationLayout
 from dqmq_env.training.loop import Callback, Schedule, Trainer
 from dqmq_env.training.state import load_state, save_state
 
-SCHEMA = "dqmq-hybrid-agent/3"
+SCHEMA = "dqmq-hybrid-agent/4"
 _AUGMENTED = 2
 
 
@@ -80,20 +80,10 @@ class HybridAgent:
         if settings.align:
             for layer in self.network.layers:
                 layer.align()
-        decided = decided_layers(self.network)
-        widths = self.network.layers[decided[0]].widths
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(schedule.seed)
-            self.policy = make_policy(
-                self.network.specs,
-                decided,
-                widths,
-                () if problem.granularity == "static" else settings.sees,
-                settings.distribution,
-                settings.embedding,
-                settings.budgets,
-                settings.decides == "network",
-            )
+            self.policy = make_policy(self.network, settings, problem.granularity)
+        widths = self.policy.widths
         self._calibrate_view()
         self.costing = Costing(cost_by_name("bops"), self.network, self.policy)
         least = self.costing.uniform(len(widths))[0]
@@ -151,7 +141,7 @@ class HybridAgent:
                 actions[chosen.cpu()] = (before[:, None] - widths).abs().argmin(1).cpu()
                 continue
             look = Look(
-                rows[chosen][:, self._layout.part("quality")],
+                Scene(rows[chosen][:, self._layout.part("quality")]),
                 rows[chosen][:, self._layout.part("activation")],
             )
             temperature = self.settings.last_temperature
@@ -225,18 +215,16 @@ class HybridAgent:
 
     @torch.no_grad()
     def _calibrate_view(self) -> None:
-        """Let the policy know how the channel means of each layer are spread, in float."""
+        """Let the policy know how what it sees is spread, that of layers in float."""
         view, layers = self.policy.view, self.network.layers
-        if not view.pools(0):
+        view.calibrate_cells(self.problem.calibration)
+        if not view.channels:
             return
         numbers = {index: n for n, index in enumerate(decided_layers(self.network))}
 
         def choose(index: int, activation: torch.Tensor) -> LayerBits:
-            number = numbers.get(index, -1)
-            if number >= 0 and view.pools(number):
-                reach = layers[index].activation_range
-                means = view.pooled(number, activation, reach, len(activation))
-                view.calibrate(number, means)
+            if index in numbers:
+                view.calibrate(numbers[index], activation, layers[index].activation_range)
             return LayerBits(FLOAT_BITS, FLOAT_BITS)
 
         with eval_mode(self.network):
@@ -250,7 +238,8 @@ class HybridAgent:
             batches = self._batches("values", self.settings.value_images)
             begun = self.trainer.step > 0
             losses = Measured(dynamic) if begun else Forecast(dynamic, self.problem.network)
-            passed = fit_values(dynamic, batches, losses, self.schedule.seed)
+            fit_values(dynamic, batches, losses, self.schedule.seed)
+            passed = losses.images
         return passed + self._settle()
 
     def _settle(self) -> int:

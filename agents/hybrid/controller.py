@@ -9,6 +9,7 @@ from agents.hybrid.costing import Costing
 from agents.hybrid.gradient import Gradient
 from agents.hybrid.heads import Drawn
 from agents.hybrid.policy import BitPolicy
+from agents.hybrid.view import Scene
 from dqmq_env.quantization.choice import LayerChoice, RelaxedBits
 from dqmq_env.quantization.layer import QuantizedLayer
 from dqmq_env.quantization.network import QuantizedNetwork
@@ -37,7 +38,7 @@ class Controller:
         policy: gives probabilities.
         network: the network that is passed through.
         costing: keeps account.
-        quality: descriptor of each group, shape (G, 6).
+        scene: what is seen of each of G groups before the network.
         budget: of each group, as a fraction of the cost at 8 bits, shape (G,).
         temperature: of the policy.
         sampling: without it the most probable width is taken, and the policy gets no gradient.
@@ -55,22 +56,22 @@ class Controller:
         policy: BitPolicy,
         network: QuantizedNetwork,
         costing: Costing,
-        quality: Tensor,
+        scene: Scene,
         budget: Tensor,
         temperature: float,
         sampling: Sampling | None = None,
         limit: Tensor | None = None,
     ) -> None:
         self._policy, self._costing = policy, costing
-        self._quality, self._budget, self._temperature = quality, budget, temperature
+        self._scene, self._budget, self._temperature = scene, budget, temperature
         self._sampling, self._limit = sampling, limit
         self._layers = network.layers
         self._memory: Tensor | None = None
         self._last: Drawn | None = None
         self._decision = 0
-        self._spent = quality.new_full((len(quality),), costing.pinned)
+        self._spent = torch.full_like(budget, costing.pinned)
         self.expected_cost = self._spent
-        self.bits = torch.zeros(len(quality), len(self._layers), dtype=torch.int64)
+        self.bits = torch.zeros(len(budget), len(self._layers), dtype=torch.int64)
         self.log_probability: Tensor | None = None
 
     def __call__(self, index: int, activation: Tensor) -> LayerChoice:
@@ -79,7 +80,7 @@ class Controller:
         if len(layer.options) == 1:
             self.bits[:, index] = layer.widths[0]
             return layer.options[0]
-        cost = self._costing.tables[index].to(self._quality)
+        cost = self._costing.tables[index].to(self._budget)
         drawn = self._last if self._policy.once and self._last else self._draw(activation, layer)
         with torch.set_grad_enabled(self._sampling is not None or torch.is_grad_enabled()):
             self.expected_cost = self.expected_cost + drawn.probabilities @ cost
@@ -94,7 +95,7 @@ class Controller:
         # the policy may learn where the network does not
         with torch.set_grad_enabled(self._sampling is not None or torch.is_grad_enabled()):
             look = self._policy.view.look(
-                self._decision, self._quality, activation, layer.activation_range
+                self._decision, self._scene, activation, layer.activation_range
             )
             drawn, self._memory = self._policy.draw(
                 self._decision,
@@ -127,10 +128,10 @@ class Controller:
             return None
         rows = self._costing.choices
         if self._policy.once:
-            cost, rest = torch.stack(rows).sum(0), 0.0
+            cost, rest = self._costing.of_network, 0.0
         else:
             cost, rest = rows[self._decision], self._costing.lowest_after[self._decision]
-        cost = cost.to(self._quality)
+        cost = cost.to(self._budget)
         room = self._limit - self._spent - rest
         allowed = cost <= room[:, None] + ROUNDING
         allowed[:, 0] = True

@@ -40,6 +40,11 @@ class Costing:
         """The tables of the layers that leave a choice, in forward order."""
         return [row for row in self.tables if len(row) > 1]
 
+    @property
+    def of_network(self) -> Tensor:
+        """What all decisions cost where each takes the first, second, ... width, shape (K,)."""
+        return torch.stack(self.choices).sum(0)
+
     def uniform(self, widths: int) -> list[float]:
         """The cost with every decision at the first, second, ... of so many widths."""
         return [self.pinned + sum(float(row[k]) for row in self.choices) for k in range(widths)]
@@ -48,8 +53,3 @@ class Costing:
         """The uniform, fractional number of bits whose cost is the budget."""
         costs = self.uniform(len(widths))
         return float(np.interp(np.sqrt(budget), np.sqrt(costs), widths))
-
-
-def decided_layers(network: QuantizedNetwork) -> list[int]:
-    """Indices of the layers that leave a choice, in forward order."""
-    return [layer.index for layer in network.layers if len(layer.options) > 1]

@@ -1,6 +1,6 @@
 """A trained hybrid agent at work: images in, classes and what they cost out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from agents.hybrid.controller import Controller
 from agents.hybrid.costing import Costing
 from agents.hybrid.policy import BitPolicy
 from agents.hybrid.settings import HybridSettings
-from agents.hybrid.view import Look
+from agents.hybrid.view import Describe, Look, Scene
 from dqmq_env.evaluation.deployed import Prediction
 from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.quality import describe
@@ -51,7 +51,7 @@ class DynamicNetwork:
         self.granularity = granularity
         self.costing, self._settings = costing, settings
         self.normalize = normalize
-        self.describe: Callable[[Tensor], Tensor] = describe
+        self.describe: Describe = describe
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Prediction:
@@ -69,17 +69,15 @@ class DynamicNetwork:
             images: uint8, shape (N, C, H, W).
             budget: in place of :attr:`budget`, shape (1,).
         """
-        quality = self.describe(images)
-        if self.granularity != "image":
-            quality = quality.mean(0, keepdim=True)
+        scene = self._scene(images)
         if budget is None:
-            budget = quality.new_full((1,), self.budget)
-        budget = budget.expand(len(quality))
+            budget = scene.quality.new_full((1,), self.budget)
+        budget = budget.expand(len(scene.quality))
         controller = Controller(
             self.policy,
             self.network,
             self.costing,
-            quality,
+            scene,
             budget,
             self._settings.last_temperature,
             limit=budget if self._settings.hold == "image" else None,
@@ -111,9 +109,7 @@ class DynamicNetwork:
             A look at each group, and logits (N, classes).
         """
         layers = self.network.layers
-        quality = self.describe(images)
-        if self.granularity != "image":
-            quality = quality.mean(0, keepdim=True)
+        scene = self._scene(images)
         first = next(layer.index for layer in layers if len(layer.options) > 1)
         looks: list[Look] = []
 
@@ -121,11 +117,27 @@ class DynamicNetwork:
             layer = layers[index]
             if index == first:
                 reach = layer.activation_range
-                looks.append(self.policy.view.look(0, quality, activation, reach))
+                looks.append(self.policy.view.look(0, scene, activation, reach))
             return layer.options[place if len(layer.options) > 1 else 0]
 
         logits: Tensor = self.network(self.normalize(images), choose)
         return looks[0], logits
+
+    @torch.no_grad()
+    def look(self, images: Tensor) -> tuple[Look, int]:
+        """What the policy sees before its first decision.
+
+        Args:
+            images: uint8, shape (N, C, H, W).
+
+        Returns:
+            A look at each group, and how many images had to pass through the network for it.
+        """
+        view = self.policy.view
+        if view.needs_images_alone:
+            nothing = images.new_zeros(len(images), 1)
+            return view.look(0, self._scene(images), nothing, nothing), 0
+        return self.at_place(images, 0)[0], len(images)
 
     @property
     def looks_once(self) -> bool:
@@ -135,14 +147,19 @@ class DynamicNetwork:
     @torch.no_grad()
     def cost_of(self, look: Look) -> float:
         """The average cost of groups, where :attr:`looks_once` holds."""
-        budget = look.quality.new_full((len(look.quality),), self.budget)
+        quality = look.scene.quality
+        budget = quality.new_full((len(quality),), self.budget)
         temperature = self._settings.last_temperature
         drawn, _ = self.policy.draw(0, look, budget, None, temperature)
-        cost = torch.stack(self.costing.choices).sum(0)
-        return self.costing.pinned + float(cost[drawn.sample.cpu()].mean())
+        own = self.costing.of_network[drawn.sample.cpu()]
+        return self.costing.pinned + float(own.mean())
 
     @torch.no_grad()
     def mean_cost(self, batches: Sequence[Tensor]) -> float:
         """The average cost of the images of some batches, each uint8 (N, C, H, W)."""
         costs = [self.run(images)[1].cost().mean() for images in batches]
         return float(torch.stack(costs).mean())
+
+    def _scene(self, images: Tensor) -> Scene:
+        groups = len(images) if self.granularity == "image" else 1
+        return self.policy.view.scene(images, groups, self.describe)

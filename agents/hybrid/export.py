@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.hybrid.agent import HybridAgent
-from agents.hybrid.costing import Costing, decided_layers
+from agents.hybrid.costing import Costing
 from agents.hybrid.deployed import DynamicNetwork
 from agents.hybrid.policy import BitPolicy, make_policy
 from agents.hybrid.settings import HybridSettings
@@ -25,7 +25,7 @@ from dqmq_env.quantization.candidates import telling_widths
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.surgery import eval_mode
 
-KIND = "hybrid/2"
+KIND = "hybrid/3"
 _UNREADABLE = (DQMQError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 
 
@@ -56,7 +56,7 @@ class HybridPolicy:
         """
         dynamic = agent.deployed(budget)
         data = agent.problem.data
-        policy = make_like(agent.network, agent.settings, agent.problem.granularity)
+        policy = make_policy(agent.network, agent.settings, agent.problem.granularity)
         policy.load_state_dict(dynamic.policy.state_dict())
         normalize = Normalize(data.mean, data.std)
         return cls(policy, agent.settings, agent.problem.granularity, normalize, dynamic.budget)
@@ -129,27 +129,6 @@ class _Traceable(nn.Module):
         return logits, controller.bits[0], controller.cost()
 
 
-def make_like(network: QuantizedNetwork, settings: HybridSettings, granularity: str) -> BitPolicy:
-    """A policy with fresh weights, as training over such a network begins with.
-
-    Args:
-        network: gives layers and candidates.
-        settings: of the training.
-        granularity: what bits follow; ``static`` sees nothing of the images.
-    """
-    decided = decided_layers(network)
-    return make_policy(
-        network.specs,
-        decided,
-        network.layers[decided[0]].widths,
-        () if granularity == "static" else settings.sees,
-        settings.distribution,
-        settings.embedding,
-        settings.budgets,
-        settings.decides == "network",
-    )
-
-
 def dynamic_of(packed: Packed, network: QuantizedNetwork, source: str) -> DynamicNetwork:
     """The network of a packed file with its policy.
 
@@ -167,7 +146,7 @@ def dynamic_of(packed: Packed, network: QuantizedNetwork, source: str) -> Dynami
     try:
         own = HybridSettings(**slot.settings["hybrid"])
         granularity, budget = str(slot.settings["granularity"]), float(slot.settings["budget"])
-        policy = make_like(network, own, granularity)
+        policy = make_policy(network, own, granularity)
         policy.load_state_dict(dict(slot.tensors))
         if granularity not in ("image", "batch", "static") or not budget > 0:
             raise ValueError(f"granularity {granularity!r}, budget {budget}")

@@ -22,14 +22,13 @@ from agents.hybrid.controller import Controller, Sampling
 from agents.hybrid.gradient import GRADIENTS, Gradient
 from agents.hybrid.objective import paired_term, score_term
 from agents.hybrid.settings import HybridSettings
-from agents.hybrid.view import Look
+from agents.hybrid.view import Look, Scene
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.envs.zoo import ZooSetting
 from dqmq_env.files import atomic_write_text
 from dqmq_env.machine import processor_name
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.progress import progress
-from dqmq_env.quality import describe
 from dqmq_env.quality.batches import MixedQualityBatches
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.quantization.surgery import eval_mode
@@ -78,15 +77,16 @@ class Study:
         batches = MixedQualityBatches(problem.data.train, problem.mixture, _BATCH, seed=number)
         batch = batches.at(0)
         self.x, self.labels = problem.normalize(batch.images), batch.labels
-        self.quality = describe(batch.images).unflatten(0, (-1, _GROUP)).mean(1)
-        self.budget = torch.full((len(self.quality),), agent.settings.budget)
+        groups = len(batch.images) // _GROUP
+        self.scene = agent.policy.view.scene(batch.images, groups)
+        self.budget = torch.full((groups,), agent.settings.budget)
         self.parameters = list(agent.policy.head.parameters())
 
     def exact(self) -> Tensor:
         """The gradient of the expected loss, over all assignments."""
         policy, network = self.agent.policy, self.agent.network
         decisions = [layer for layer in network.layers if len(layer.options) > 1]
-        look = Look(self.quality[:1], self.quality.new_zeros(1, 4))
+        look = Look(Scene(self.scene.quality[:1]), self.scene.quality.new_zeros(1, 4))
         rows = [
             policy.draw(number, look, self.budget[:1], None, self.temperature)[0].probabilities[0]
             for number in range(len(decisions))
@@ -136,7 +136,7 @@ class Study:
             self.agent.policy,
             self.agent.network,
             self.agent.costing,
-            self.quality,
+            self.scene,
             self.budget,
             self.temperature,
             Sampling(gradient, generator),

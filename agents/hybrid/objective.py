@@ -13,7 +13,6 @@ from agents.hybrid.gradient import GRADIENTS, Fixed, Gradient
 from agents.hybrid.multiplier import Multiplier
 from agents.hybrid.policy import BitPolicy
 from agents.hybrid.settings import HybridSettings
-from dqmq_env.quality import describe
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.randomness import torch_generator
 from dqmq_env.training.log import TrainingLog
@@ -90,8 +89,9 @@ class HybridObjective:
             self.images_at_rest += self._at_rest()
             self._rests += 1
         generator = torch_generator(self.seed, "bits", step.number)
-        quality = describe(step.batch.images).unflatten(0, (-1, self.size)).mean(1)
-        budget = self._budgets(len(quality), generator).to(quality)
+        groups = len(step.x) // self.size
+        scene = self.policy.view.scene(step.batch.images, groups)
+        budget = self._budgets(groups, generator).to(step.x)
         temperature = self.settings.temperature(step.progress)
 
         def controller_of() -> Controller:
@@ -99,7 +99,7 @@ class HybridObjective:
                 self.policy,
                 network,
                 self.costing,
-                quality,
+                scene,
                 budget,
                 temperature,
                 Sampling(self._gradient, generator) if self._searching else None,

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from agents.hybrid.heads import HEADS, Drawn
+from agents.hybrid.settings import HybridSettings
 from agents.hybrid.view import Look, View
-from dqmq_env.quantization.spec import LayerSpec
+from dqmq_env.quantization.network import QuantizedNetwork
 
 _MAC_BOPS = 8 * 8
 
@@ -111,30 +112,28 @@ class BitPolicy(nn.Module):
 _KNOTS = 8
 
 
-def make_policy(
-    specs: Sequence[LayerSpec],
-    decided: Sequence[int],
-    widths: Sequence[int],
-    sees: Sequence[str],
-    distribution: str,
-    embedding: int,
-    budgets: tuple[float, float],
-    once: bool = False,
-) -> BitPolicy:
-    """A policy with fresh weights, for the decided layers of a network.
+def decided_layers(network: QuantizedNetwork) -> list[int]:
+    """Indices of the layers that leave a choice, in forward order."""
+    return [layer.index for layer in network.layers if len(layer.options) > 1]
+
+
+def make_policy(network: QuantizedNetwork, settings: HybridSettings, granularity: str) -> BitPolicy:
+    """A policy with fresh weights, as training over a network begins with.
 
     Args:
-        specs: all layers of the network.
-        decided: indices of those that leave a choice, in forward order.
-        widths: candidate bits, ascending.
-        sees: which of :data:`~agents.hybrid.view.SOURCES`.
-        distribution: a name of :data:`~agents.hybrid.heads.HEADS`.
-        embedding: size of the view's embedding.
-        budgets: lowest and highest budget.
-        once: whether the first decision holds for all.
+        network: gives layers and candidates.
+        settings: of the training.
+        granularity: what bits follow; ``static`` sees nothing of the images.
     """
-    own = [specs[index] for index in (decided[:1] if once else decided)]
-    # a value is the same whatever the budget, which sets its price
-    budget = budgets[0] != budgets[1] and distribution != "value"
-    view = View(specs[0].input_shape, own, sees, embedding, budget)
-    return BitPolicy(view, distribution, widths, len(decided), budgets, once)
+    decided, once = decided_layers(network), settings.decides == "network"
+    low, high = settings.budgets
+    view = View(
+        network.specs[0].input_shape,
+        [network.specs[index] for index in (decided[:1] if once else decided)],
+        () if granularity == "static" else settings.sees,
+        settings.embedding,
+        # a value is the same whatever the budget, which sets its price
+        budget=low != high and settings.distribution != "value",
+    )
+    widths = network.layers[decided[0]].widths
+    return BitPolicy(view, settings.distribution, widths, len(decided), (low, high), once)

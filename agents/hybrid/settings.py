@@ -27,9 +27,8 @@ class HybridSettings:
         hold: ``mean`` bounds the average over the mixture, ``image`` the BOPs of each image.
         sees: what the policy sees, any of ``quality`` (the descriptor), ``statistics`` (four pooled
             numbers of what the layer receives), ``channels`` (the mean of each channel of what this
-            layer and those before it receive) and ``map`` (the means of the 4 x 4 cells of each
-            channel of what the first decided layer receives); an environment's observation does
-            not have the last two.
+            layer and those before it receive) and ``map`` (brightness and contrast of each of the
+            4 x 4 cells of the image); an environment's observation does not have the last two.
         distribution: over bits: ``logistic`` (discretised location and scale), ``softmax`` (a logit
             for each width), ``gumbel`` (the same, drawn by relaxed Gumbel noise) or ``value`` (the
             width of the least forecast loss and price, where one decision is about the ``network``;

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from agents.hybrid.costing import Costing
 from agents.hybrid.deployed import DynamicNetwork
 from agents.hybrid.policy import BitPolicy
-from agents.hybrid.view import Look, joined
+from agents.hybrid.view import Look, Scene, joined
 from dqmq_env.quantization.surgery import eval_mode
 
 _HALVINGS = 12
@@ -76,7 +76,7 @@ def meet_budget(dynamic: DynamicNetwork, batches: Sequence[Tensor]) -> int:
                 shift = (low + high) / 2
             policy.shift[knot] = best
     dynamic.budget = before
-    return costs.passes * sum(len(images) for images in batches)
+    return costs.images
 
 
 class _Passes:
@@ -84,20 +84,21 @@ class _Passes:
 
     def __init__(self, dynamic: DynamicNetwork, batches: Sequence[Tensor]) -> None:
         self._dynamic, self._batches = dynamic, batches
-        self.passes = 0
+        self.images = 0
 
     def mean(self) -> float:
-        self.passes += 1
+        self.images += sum(len(images) for images in self._batches)
         return self._dynamic.mean_cost(self._batches)
 
 
 class _Looks:
-    """The same where one look is all that costs follow from: the images pass once."""
+    """The same where one look is all that costs follow from: the images pass once, if at all."""
 
     def __init__(self, dynamic: DynamicNetwork, batches: Sequence[Tensor]) -> None:
         self._dynamic = dynamic
-        self._look = joined([dynamic.at_place(images, 0)[0] for images in batches])
-        self.passes = 1
+        found = [dynamic.look(images) for images in batches]
+        self._look = joined([look for look, _ in found])
+        self.images = sum(passed for _, passed in found)
 
     def mean(self) -> float:
         return self._dynamic.cost_of(self._look)
@@ -140,7 +141,7 @@ def spend_rest(policy: BitPolicy, costing: Costing, temperature: float) -> None:
 @torch.no_grad()
 def _static_places(policy: BitPolicy, budget: float, temperature: float) -> list[int]:
     """The most probable width of each decision, as its place."""
-    blind = Look(policy.shift.new_zeros(1, 6), policy.shift.new_zeros(1, 4))
+    blind = Look(Scene(policy.shift.new_zeros(1, 6)), policy.shift.new_zeros(1, 4))
     at = policy.shift.new_full((1,), budget)
     found = []
     for decision in range(policy.decisions):

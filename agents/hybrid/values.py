@@ -30,9 +30,13 @@ _LARGEST = 4.0
 
 
 class Losses(Protocol):
-    """What a policy sees of images, and what they lose at each width."""
+    """What a policy sees of images, and what they lose at each width.
 
-    passes: int
+    Attributes:
+        images: that were passed through a network so far, counting each time.
+    """
+
+    images: int
 
     def __call__(self, batch: Batch) -> tuple[Look, Tensor]:
         """A look at each of G groups, and their losses in nats, shape (G, K)."""
@@ -46,20 +50,22 @@ class Measured:
         dynamic: a network with a policy, of which one decision is about the whole network.
 
     Attributes:
-        passes: of each image.
+        images: see :class:`Losses`.
     """
 
     def __init__(self, dynamic: DynamicNetwork) -> None:
         self._dynamic = dynamic
-        self.passes = len(dynamic.policy.widths)
+        self.images = 0
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> tuple[Look, Tensor]:
         """See :class:`Losses`."""
+        widths = range(len(self._dynamic.policy.widths))
         with eval_mode(self._dynamic.network):
-            found = [self._dynamic.at_place(batch.images, k) for k in range(self.passes)]
+            found = [self._dynamic.at_place(batch.images, place) for place in widths]
+        self.images += len(widths) * len(batch.images)
         losses = [F.cross_entropy(own, batch.labels, reduction="none") for _, own in found]
-        groups = len(found[0][0].quality)
+        groups = len(found[0][0].scene.quality)
         return found[0][0], torch.stack(losses, 1).unflatten(0, (groups, -1)).mean(1)
 
 
@@ -75,28 +81,29 @@ class Forecast:
         network: the float one, in eval mode.
 
     Attributes:
-        passes: of each image.
+        images: see :class:`Losses`.
     """
 
     def __init__(self, dynamic: DynamicNetwork, network: nn.Module) -> None:
         self._dynamic = dynamic
         self._network = copy.deepcopy(network).to(dynamic.policy.shift.device)
-        self.passes = 2
+        self.images = 0
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> tuple[Look, Tensor]:
         """See :class:`Losses`."""
         with eval_mode(self._dynamic.network):
-            look, _ = self._dynamic.at_place(batch.images, 0)
+            look, passed = self._dynamic.look(batch.images)
+        self.images += passed + len(batch.images)
         said = self._network(self._dynamic.normalize(batch.images)).log_softmax(1)
-        entropy = -(said.exp() * said).sum(1).unflatten(0, (len(look.quality), -1)).mean(1)
+        entropy = -(said.exp() * said).sum(1).unflatten(0, (len(look.scene.quality), -1)).mean(1)
         widths = entropy.new_tensor(self._dynamic.policy.widths)
         return look, entropy[:, None] * torch.pow(4.0, widths[0] - widths)
 
 
 def fit_values(
     dynamic: DynamicNetwork, batches: Sequence[Batch], losses_of: Losses, seed: int
-) -> int:
+) -> None:
     """Set what the policy of a network sees with, and its values.
 
     Args:
@@ -104,14 +111,11 @@ def fit_values(
         batches: training images of mixed quality.
         losses_of: gives what values are fitted to.
         seed: of the order in which images are fitted.
-
-    Returns:
-        Number of images passed through a network, counting each time.
     """
     policy = dynamic.policy
     head = policy.head
     assert isinstance(head, ValueHead)
-    cost = torch.stack(dynamic.costing.choices).sum(0)
+    cost = dynamic.costing.of_network
     head.costs.copy_((cost - cost[0]) / (cost[-1] - cost[0]))
     head.fitted.fill_(True)
     found = [losses_of(batch) for batch in batches]
@@ -136,4 +140,3 @@ def fit_values(
         optimizer.step()
         schedule.step()
     optimizer.zero_grad()
-    return losses_of.passes * sum(len(batch.labels) for batch in batches)

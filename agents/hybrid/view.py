@@ -1,6 +1,6 @@
 """What the policy sees of a group of images when a layer's turn comes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,20 +9,37 @@ from torch import Tensor, nn
 from agents.hybrid.eight_bits import rounded, rounded_weight
 from dqmq_env.evaluation.statistic_table import (
     ACTIVATION_STATISTICS,
-    channel_maps_bops,
     channel_means_bops,
+    image_cells_bops,
     statistics_bops,
 )
-from dqmq_env.evaluation.statistics import activation_statistics, channel_maps, channel_means
-from dqmq_env.quality import DESCRIPTOR_NAMES, descriptor_bops
+from dqmq_env.evaluation.statistics import activation_statistics, channel_means, image_cells
+from dqmq_env.quality import DESCRIPTOR_NAMES, describe, descriptor_bops
 from dqmq_env.quantization.spec import LayerSpec
 
 SOURCES = ("quality", "statistics", "channels", "map")
 _MAC_BOPS = 8 * 8
 _SPREAD = 4.0
-"""Channel means are cut off at so many standard deviations."""
+"""Channel means and cells are cut off at so many standard deviations."""
 _SIDE = 4
 """A map has so many cells down and across."""
+
+Describe = Callable[[Tensor], Tensor]
+"""From uint8 images (N, C, H, W) to their quality descriptors, shape (N, 6)."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is seen of G groups of images before they enter the network.
+
+    Attributes:
+        quality: descriptors in [0, 1], shape (G, 6); zeros where they are not looked at.
+        cells: see :func:`~dqmq_env.evaluation.statistics.image_cells`; absent where they are not
+            looked at.
+    """
+
+    quality: Tensor
+    cells: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -30,28 +47,32 @@ class Look:
     """What is looked at before a decision, for each of G groups.
 
     Attributes:
-        quality: descriptors in [0, 1], shape (G, 6).
+        scene: what is seen of the images.
         statistics: of what the layer receives, in [0, 1], shape (G, 4).
-        channels: the mean of each channel, or of each of its cells, as a fraction of the layer's
-            range, shape (G, C'); absent where the activation is, as in an environment's
-            observation.
+        channels: the mean of each channel as a fraction of the layer's range, shape (G, C); absent
+            where the activation is, as in an environment's observation.
     """
 
-    quality: Tensor
+    scene: Scene
     statistics: Tensor
     channels: Tensor | None = None
 
     def take(self, groups: Tensor) -> "Look":
         """What is looked at of some of the groups, int64 (G',)."""
+        cells = None if self.scene.cells is None else self.scene.cells[groups]
         channels = None if self.channels is None else self.channels[groups]
-        return Look(self.quality[groups], self.statistics[groups], channels)
+        return Look(Scene(self.scene.quality[groups], cells), self.statistics[groups], channels)
 
 
 def joined(looks: Sequence[Look]) -> Look:
     """Looks before the same decision, one after another."""
+    cells = [own.scene.cells for own in looks if own.scene.cells is not None]
     channels = [own.channels for own in looks if own.channels is not None]
+    scene = Scene(
+        torch.cat([own.scene.quality for own in looks]), torch.cat(cells) if cells else None
+    )
     return Look(
-        torch.cat([own.quality for own in looks]),
+        scene,
         torch.cat([own.statistics for own in looks]),
         torch.cat(channels) if channels else None,
     )
@@ -60,15 +81,15 @@ def joined(looks: Sequence[Look]) -> Look:
 class View(nn.Module):
     """Turns what is looked at into an embedding; remembers the channels of the layers before.
 
-    With f the quality descriptor, the statistics at hand and the budget, scaled to [-1, 1], and c_m
-    the standardised channel means of what layer m receives (``channels``; of the first decided one,
-    with ``map``, the means of the 4 x 4 cells of each channel), a decision about layer l is
+    With f the quality descriptor, the statistics at hand and the budget, scaled to [-1, 1], s the
+    standardised brightness and contrast of the 4 x 4 cells of the image (``map``), and c_m the
+    standardised channel means of what layer m receives (``channels``), a decision about layer l is
     given ::
 
-        e_l = tanh(W f_l + b + sum over m <= l of P_m c_m)
+        e_l = tanh(W f_l + b + Q s + sum over m <= l of P_m c_m)
 
-    All products are of 8-bit numbers. Without channel means the sum is left out, which is what it
-    would be for an image whose means are average.
+    All products are of 8-bit numbers. What is absent is left out, which is what it would be for an
+    image that is average in it.
 
     Args:
         shape: of an image, (C, H, W).
@@ -94,38 +115,38 @@ class View(nn.Module):
         count = len(DESCRIPTOR_NAMES) * ("quality" in self.sees)
         count += len(ACTIVATION_STATISTICS) * ("statistics" in self.sees) + budget
         self.sees_budget = budget
-        self.size = embedding if count or self.pools(0) else 0
+        self.size = embedding if count or self.sees & {"map", "channels"} else 0
         self.encoder = nn.Linear(count, self.size) if count else None
+        self.cells: nn.Parameter | None = None
+        if "map" in self.sees:
+            self.cells = self._weight("cells", 2 * self._shape[0] * _SIDE**2)
         self.channels = nn.ParameterList()
-        for number in range(len(specs)):
-            if self.pools(number):
-                size = self._pooled_size(number)
-                self.channels.append(torch.randn(size, self.size) * (0.3 / size**0.5))
-                self.register_buffer(f"mean_{number}", torch.zeros(size))
-                self.register_buffer(f"spread_{number}", torch.ones(size))
+        if "channels" in self.sees:
+            for number, spec in enumerate(self._specs):
+                self.channels.append(self._weight(f"channels_{number}", spec.in_channels))
 
-    def pools(self, decision: int) -> bool:
-        """Whether channels are looked at before a decision."""
-        if decision >= len(self._specs):
-            return False
-        return "channels" in self.sees or (decision == 0 and "map" in self.sees)
+    @property
+    def needs_images_alone(self) -> bool:
+        """Whether nothing is looked at that comes out of the network."""
+        return not self.sees & {"statistics", "channels"}
 
-    def look(self, decision: int, quality: Tensor, activation: Tensor, reach: Tensor) -> Look:
+    def scene(self, images: Tensor, groups: int, described_by: Describe = describe) -> Scene:
+        """What is seen of uint8 images (N, C, H, W), of which consecutive ones form G groups."""
+        quality = torch.zeros(groups, len(DESCRIPTOR_NAMES), device=images.device)
+        if "quality" in self.sees:
+            quality = described_by(images).unflatten(0, (groups, -1)).mean(1)
+        return Scene(quality, image_cells(images, _SIDE, groups) if "map" in self.sees else None)
+
+    def look(self, decision: int, scene: Scene, activation: Tensor, reach: Tensor) -> Look:
         """What is looked at of an activation (N, ...) that a layer is about to receive."""
-        groups = len(quality)
-        return Look(
-            quality,
-            activation_statistics(activation, reach, groups)
-            if "statistics" in self.sees
-            else quality.new_zeros(groups, len(ACTIVATION_STATISTICS)),
-            self.pooled(decision, activation, reach, groups) if self.pools(decision) else None,
-        )
-
-    def pooled(self, decision: int, activation: Tensor, reach: Tensor, groups: int) -> Tensor:
-        """Channel means, or a map, of an activation (N, ...), shape (G, C')."""
-        if self._maps(decision):
-            return channel_maps(activation, reach, _SIDE, groups)
-        return channel_means(activation, reach, groups)
+        groups = len(scene.quality)
+        channels = None
+        if decision < len(self.channels):
+            channels = channel_means(activation, reach, groups)
+        statistics = scene.quality.new_zeros(groups, len(ACTIVATION_STATISTICS))
+        if "statistics" in self.sees:
+            statistics = activation_statistics(activation, reach, groups)
+        return Look(scene, statistics, channels)
 
     def embed(
         self, decision: int, look: Look, budget: Tensor, memory: Tensor | None
@@ -136,69 +157,84 @@ class View(nn.Module):
             decision: its number, from 0.
             look: what is looked at.
             budget: that of each group, from -1 for the lowest that is learned to 1, shape (G,).
-            memory: what was remembered of the layers before; ``None`` at the first.
+            memory: what was remembered of what was seen before; ``None`` at the first.
         """
-        groups = len(look.quality)
+        quality, cells = look.scene.quality, look.scene.cells
+        groups = len(quality)
         if not self.size:
-            return look.quality.new_zeros(groups, 0), None
-        total = look.quality.new_zeros(groups, self.size)
+            return quality.new_zeros(groups, 0), None
+        total = quality.new_zeros(groups, self.size)
         if self.encoder is not None:
             features = rounded(self._features(look, budget), 1.0)
             total = features @ rounded_weight(self.encoder.weight).T + self.encoder.bias
-        if look.channels is not None and len(self.channels):
-            own = self._standard(decision, look.channels)
-            added = rounded(own, _SPREAD) @ rounded_weight(self.channels[decision])
-            memory = added if memory is None else memory + added
+        added = []
+        if self.cells is not None and cells is not None and decision == 0:
+            added.append(self._weighed("cells", cells, self.cells))
+        if look.channels is not None and decision < len(self.channels):
+            name = f"channels_{decision}"
+            added.append(self._weighed(name, look.channels, self.channels[decision]))
+        for own in added:
+            memory = own if memory is None else memory + own
         if memory is not None:
             total = total + memory
         return rounded(torch.tanh(total), 1.0), memory
 
     @torch.no_grad()
-    def calibrate(self, decision: int, means: Tensor) -> None:
-        """Set what standardises a layer's channel means from those of some images (N, C)."""
-        getattr(self, f"mean_{decision}").copy_(means.mean(0))
-        # a channel that hardly moves should not be blown up
-        spread = means.std(0)
-        least = 0.1 * float(spread.mean()) + 1e-6
-        getattr(self, f"spread_{decision}").copy_(spread.clamp_min(least))
+    def calibrate_cells(self, images: Tensor) -> None:
+        """Set what standardises the cells from uint8 images (N, C, H, W), where they are seen."""
+        cells = self.scene(images, len(images)).cells
+        if cells is not None:
+            self._calibrate("cells", cells)
+
+    @torch.no_grad()
+    def calibrate(self, decision: int, activation: Tensor, reach: Tensor) -> None:
+        """The same of a layer's channel means, from what it receives (N, ...)."""
+        if decision < len(self.channels):
+            means = channel_means(activation, reach, len(activation))
+            self._calibrate(f"channels_{decision}", means)
 
     def bops(self) -> int:
         """Bit operations for all that is looked at of one image and made of it."""
         channels, height, width = self._shape
         total = descriptor_bops(height, width, channels) if "quality" in self.sees else 0
+        if self.cells is not None:
+            total += image_cells_bops(self._shape) + self.cells.numel() * _MAC_BOPS
         for number, spec in enumerate(self._specs):
             if "statistics" in self.sees:
                 total += statistics_bops(spec.input_shape)
-            if self.pools(number):
-                pool = channel_maps_bops if self._maps(number) else channel_means_bops
-                total += pool(spec.input_shape)
-                total += self._pooled_size(number) * self.size * _MAC_BOPS
+            if number < len(self.channels):
+                total += channel_means_bops(spec.input_shape)
+                total += self.channels[number].numel() * _MAC_BOPS
             if self.encoder is not None:
                 total += self.encoder.in_features * self.size * _MAC_BOPS
         return total
 
-    def _maps(self, decision: int) -> bool:
-        """Whether cells are looked at, rather than whole channels."""
-        return decision == 0 and "map" in self.sees
+    def _weight(self, name: str, count: int) -> nn.Parameter:
+        """A fresh weight (count, E), and buffers of what standardises that many numbers."""
+        self.register_buffer(f"{name}_mean", torch.zeros(count))
+        self.register_buffer(f"{name}_spread", torch.ones(count))
+        return nn.Parameter(torch.randn(count, self.size) * (0.3 / count**0.5))
 
-    def _pooled_size(self, decision: int) -> int:
-        """How many numbers are made of what a decided layer receives."""
-        spec = self._specs[decision]
-        cells = _SIDE**2 if self._maps(decision) and spec.kind != "linear" else 1
-        return spec.in_channels * cells
+    def _calibrate(self, name: str, values: Tensor) -> None:
+        getattr(self, f"{name}_mean").copy_(values.mean(0))
+        # a number that hardly moves should not be blown up
+        spread = values.std(0)
+        least = 0.1 * float(spread.mean()) + 1e-6
+        getattr(self, f"{name}_spread").copy_(spread.clamp_min(least))
+
+    def _weighed(self, name: str, values: Tensor, weight: Tensor) -> Tensor:
+        mean: Tensor = getattr(self, f"{name}_mean")
+        spread: Tensor = getattr(self, f"{name}_spread")
+        own = ((values - mean) / spread).clamp(-_SPREAD, _SPREAD)
+        return rounded(own, _SPREAD) @ rounded_weight(weight)
 
     def _features(self, look: Look, budget: Tensor) -> Tensor:
         # what lies in [0, 1] fills the encoder's range once it is centred and doubled
         parts = []
         if "quality" in self.sees:
-            parts.append(2 * look.quality - 1)
+            parts.append(2 * look.scene.quality - 1)
         if "statistics" in self.sees:
             parts.append(2 * look.statistics - 1)
         if self.sees_budget:
             parts.append(budget[:, None])
         return torch.cat(parts, 1)
-
-    def _standard(self, decision: int, means: Tensor) -> Tensor:
-        mean: Tensor = getattr(self, f"mean_{decision}")
-        spread: Tensor = getattr(self, f"spread_{decision}")
-        return ((means - mean) / spread).clamp(-_SPREAD, _SPREAD)

@@ -25,9 +25,13 @@ def channel_means_bops(input_shape: tuple[int, ...]) -> int:
     return _looked_at(input_shape) * _BITS
 
 
-def channel_maps_bops(input_shape: tuple[int, ...]) -> int:
-    """Bit operations for the channel maps of one image: an addition for each value."""
-    return math.prod(input_shape) * _BITS
+def image_cells_bops(shape: tuple[int, ...]) -> int:
+    """Bit operations for the cells of one image of shape (C, H, W).
+
+    For each value an addition for the mean (8 bit operations), a square (8 x 8) and its addition
+    (16).
+    """
+    return math.prod(shape) * (3 * _BITS + _BITS * _BITS)
 
 
 def _looked_at(input_shape: tuple[int, ...]) -> int:

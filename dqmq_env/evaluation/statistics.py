@@ -40,27 +40,28 @@ def batch_statistics(parts: Sequence[Tensor], reach: Tensor) -> Tensor:
     return _features(pooled[None], reach)[0]
 
 
-def channel_maps(x: Tensor, reach: Tensor, side: int, groups: int = 1) -> Tensor:
-    """The mean of each channel in each cell of a grid, over the images of each group.
+def image_cells(images: Tensor, side: int, groups: int = 1) -> Tensor:
+    """Brightness and contrast of each cell of a grid, over the images of each group.
 
-    The feature map is divided into ``side`` by ``side`` cells of equal area; what lies in two cells
-    counts in both, by its share.
+    The image is divided into ``side`` by ``side`` cells of equal area; what lies in two cells
+    counts in both, by its share. Brightness is the mean of a channel in a cell, contrast its
+    standard deviation there; of a group, both are the mean over its images.
 
     Args:
-        x: activation, shape (N, C, H, W), or (N, ..., C) of a linear layer, which has no cells.
-        reach: the largest magnitude seen in calibration, a scalar above zero.
+        images: uint8, shape (N, C, H, W).
         side: of the grid.
         groups: G, which divides N; consecutive images form a group.
 
     Returns:
-        Shape (G, C * side**2), or (G, C) of a linear layer, as fractions of ``reach``.
+        Shape (G, 2 * C * side**2), in [0, 1]: all of the brightness, then all of the contrast.
     """
-    if x.ndim != 4:
-        return channel_means(x, reach, groups)
+    x = images.float() / 255
     down, across = (_cells(x.shape[dim], side).to(x) for dim in (2, 3))
-    rows = (down.T @ (x @ across)).flatten(1)
-    maps: Tensor = rows.unflatten(0, (groups, -1)).mean(1) / reach
-    return maps
+    mean = down.T @ (x @ across)
+    variance = down.T @ (x.square() @ across) - mean.square()
+    both = torch.cat([mean.flatten(1), variance.clamp_min(0).sqrt().flatten(1)], 1)
+    cells: Tensor = both.unflatten(0, (groups, -1)).mean(1)
+    return cells
 
 
 def _cells(size: int, side: int) -> Tensor:

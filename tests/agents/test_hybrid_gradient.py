@@ -13,16 +13,14 @@ from torch import Tensor
 from agents.hybrid import view
 from agents.hybrid.controller import Controller, Sampling
 from agents.hybrid.costing import Costing
-from agents.hybrid.export import make_like
 from agents.hybrid.gradient import GRADIENTS
 from agents.hybrid.heads import Drawn
 from agents.hybrid.objective import paired_term, score_term
-from agents.hybrid.policy import BitPolicy
+from agents.hybrid.policy import BitPolicy, make_policy
 from agents.hybrid.settings import HybridSettings
-from agents.hybrid.view import View
+from agents.hybrid.view import Scene, View
 from dqmq_env.costs import Bops
 from dqmq_env.problem.network_problem import NetworkProblem
-from dqmq_env.quality import describe
 from dqmq_env.quantization.grid import Grid
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.scheme import LSQ
@@ -52,15 +50,15 @@ class Relaxation:
     costing: Costing
     images: Tensor
     labels: Tensor
-    quality: Tensor
+    scene: Scene
 
     def objective(self) -> Tensor:
         """The task's loss and the expected cost, at bits of which the mean is computed."""
-        groups = len(self.quality)
+        groups = len(self.scene.quality)
         budget = torch.linspace(0.2, 0.4, groups, dtype=torch.float64)
         sampling = Sampling(GRADIENTS["relaxed"], torch.Generator().manual_seed(0))
         controller = Controller(
-            self.policy, self.network, self.costing, self.quality, budget, 0.8, sampling
+            self.policy, self.network, self.costing, self.scene, budget, 0.8, sampling
         )
         logits = self.network(self.images, controller)
         loss = torch.nn.functional.cross_entropy(logits, self.labels)
@@ -108,17 +106,19 @@ def make_relaxation(
             }
         )
         torch.manual_seed(2)
-        policy = make_like(network, settings, granularity).double()
+        policy = make_policy(network, settings, granularity).double()
         with torch.no_grad():
             for parameter in policy.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.3)
             policy.anchors.fill_(3.0)
         images = problem.data.train.images[:6]
         size = 1 if granularity == "image" else 3
-        quality = describe(images).double().unflatten(0, (-1, size)).mean(1)
+        seen = policy.view.scene(images, 6 // size)
+        cells = None if seen.cells is None else seen.cells.double()
+        scene = Scene(seen.quality.double(), cells)
         x = problem.normalize(images).double()
         labels = problem.data.train.labels[:6]
-        return Relaxation(network, policy, Costing(Bops(), network, policy), x, labels, quality)
+        return Relaxation(network, policy, Costing(Bops(), network, policy), x, labels, scene)
 
     return make
 
@@ -174,9 +174,9 @@ def test_later_observations_carry_part_of_the_gradient(
     look = View.look
 
     def cut(
-        self: View, decision: int, quality: Tensor, activation: Tensor, reach: Tensor
+        self: View, decision: int, scene: Scene, activation: Tensor, reach: Tensor
     ) -> view.Look:
-        return look(self, decision, quality, activation.detach(), reach)
+        return look(self, decision, scene, activation.detach(), reach)
 
     monkeypatch.setattr(View, "look", cut)
     part = relaxation.gradients()["head.gain"]
@@ -194,19 +194,19 @@ def test_the_score_functions_are_right_on_average(
     network = copy.deepcopy(problem.trainable()).eval()
     settings = HybridSettings(budget=0.4, sees=("quality",))
     torch.manual_seed(4)
-    policy = make_like(network, settings, "image")
+    policy = make_policy(network, settings, "image")
     with torch.no_grad():
         policy.head.gain.mul_(10)
         policy.anchors.fill_(5.0)
     images, labels = problem.data.train.images[:16], problem.data.train.labels[:16]
-    x, quality = problem.normalize(images), describe(images)
-    budget = quality.new_full((16,), 0.4)
+    x, scene = problem.normalize(images), policy.view.scene(images, 16)
+    budget = torch.full((16,), 0.4)
     costing = Costing(Bops(), network, policy)
     parameters = list(policy.head.parameters())
 
     def run(own: BitPolicy, generator: torch.Generator) -> tuple[Tensor, Controller]:
         sampling = Sampling(GRADIENTS[gradient], generator)
-        controller = Controller(own, network, costing, quality, budget, 1.0, sampling)
+        controller = Controller(own, network, costing, scene, budget, 1.0, sampling)
         logits = network(x, controller)
         return torch.nn.functional.cross_entropy(logits, labels, reduction="none"), controller
 

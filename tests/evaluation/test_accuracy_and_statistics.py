@@ -12,7 +12,7 @@ from dqmq_env.errors import SettingError
 from dqmq_env.evaluation.accuracy import accuracy_under, judge
 from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.evaluation.statistic_table import ACTIVATION_STATISTICS, statistics_bops
-from dqmq_env.evaluation.statistics import activation_statistics, channel_maps
+from dqmq_env.evaluation.statistics import activation_statistics, image_cells
 from dqmq_env.quality.conditioned import ConditionedImages
 
 
@@ -112,16 +112,23 @@ def test_gradients_of_dead_activations_are_finite() -> None:
     assert bool(torch.isfinite(x.grad).all())
 
 
-def test_channel_maps_are_means_of_cells() -> None:
-    x = torch.rand(6, 3, 8, 12, generator=torch.Generator().manual_seed(0))
-    reach = torch.tensor(2.0)
-    expected = torch.nn.functional.adaptive_avg_pool2d(x, 4).flatten(1) / 2
-    assert torch.allclose(channel_maps(x, reach, 4, 6), expected, atol=1e-6)
-    groups = channel_maps(x, reach, 4, 2)
-    assert torch.allclose(groups, expected.unflatten(0, (2, 3)).mean(1), atol=1e-6)
-    # cells that cut a place in two share it, so that their mean is that of the whole
-    uneven = torch.rand(2, 3, 7, 9, generator=torch.Generator().manual_seed(1))
-    cells = channel_maps(uneven, reach, 4, 2).unflatten(1, (3, 16))
-    assert torch.allclose(cells.mean(2), uneven.mean((2, 3)) / 2, atol=1e-6)
-    rows = torch.rand(4, 5)
-    assert torch.equal(channel_maps(rows, reach, 4, 4), rows / 2)
+def test_image_cells_are_brightness_and_contrast() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (6, 3, 8, 12), generator=generator, dtype=torch.uint8)
+    cells = (images / 255).unflatten(3, (4, 3)).unflatten(2, (4, 2))
+    expected = torch.cat(
+        [cells.mean((3, 5)).flatten(1), cells.std((3, 5), correction=0).flatten(1)], 1
+    )
+    assert torch.allclose(image_cells(images, 4, 6), expected, atol=1e-5)
+    groups = image_cells(images, 4, 2)
+    assert torch.allclose(groups, expected.unflatten(0, (2, 3)).mean(1), atol=1e-5)
+
+
+def test_cells_that_cut_a_place_in_two_share_it() -> None:
+    """Their mean brightness is then that of the whole; where all is alike there is no contrast."""
+    generator = torch.Generator().manual_seed(1)
+    uneven = torch.randint(256, (2, 3, 7, 9), generator=generator, dtype=torch.uint8)
+    brightness, _ = image_cells(uneven, 4, 2).unflatten(1, (2, 3, 16)).unbind(1)
+    assert torch.allclose(brightness.mean(2), uneven.float().mean((2, 3)) / 255, atol=1e-6)
+    flat = torch.full((1, 1, 7, 9), 200, dtype=torch.uint8)
+    assert image_cells(flat, 4)[:, 16:].max() < 1e-3
