@@ -22,10 +22,12 @@ from dqmq_env.task.budget import Budget
 from dqmq_env.task.reward import AccuracyReward
 from dqmq_env.task.task import Task
 from dqmq_env.training.loop import Schedule
-from dqmq_env.zoo.checkpoints import SHIPPED, load_checkpoint
+from dqmq_env.zoo.checkpoints import SHIPPED, checkpoint_names, load_checkpoint
 from dqmq_env.zoo.train import load_small_images
 
 STUDIES: Final = Path(__file__).parent / "studies"
+NETWORKS: Final = Path(__file__).parent / "networks"
+"""Float networks over images that the package does not have."""
 _SEARCHED = 250
 
 
@@ -55,7 +57,7 @@ class Study:
         severities: those that are trained on.
         test_passes: how often each test image is looked at, each time under another condition.
         tuning: whether settings are being chosen: then networks are judged on ``search`` images.
-        checkpoints: folder of the float network; that of the package when left out.
+        checkpoints: folder of the float network; where it comes with the package when left out.
         data: folder of the images; the embedded subset when left out.
 
     Raises:
@@ -165,10 +167,16 @@ class Study:
             **settings,
         )
 
+    @property
+    def _folder(self) -> Path:
+        """Where the float network lies."""
+        if self.checkpoints is not None:
+            return Path(self.checkpoints)
+        return NETWORKS if self.checkpoint in checkpoint_names(NETWORKS) else SHIPPED
+
     @cached_property
     def _loaded(self) -> tuple[nn.Module, ImageData]:
-        folder = SHIPPED if self.checkpoints is None else Path(self.checkpoints)
-        network, card = load_checkpoint(self.checkpoint, folder)
+        network, card = load_checkpoint(self.checkpoint, self._folder)
         if self.images == "fashion-mnist":
             data = load_fashion_mnist(None if self.data is None else Path(self.data))
         else:
