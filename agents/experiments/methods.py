@@ -116,7 +116,13 @@ _STATIC_SEARCHES: Mapping[str, Searcher] = {
     "PPO": SB3Search("ppo", "live"),
 }
 
-_BY_VALUE = {"decides": "network", "distribution": "value", "search_share": 0.0}
+_BY_VALUE = {
+    "decides": "network",
+    "distribution": "value",
+    "search_share": 0.0,
+    "align": True,
+    "refits": 1,
+}
 
 METHODS: Final[Mapping[str, Method]] = {
     **{name: partial(_searched, own) for name, own in _STATIC_SEARCHES.items()},
@@ -124,8 +130,8 @@ METHODS: Final[Mapping[str, Method]] = {
     "DQNet-style": _dqnet,
     "hybrid, static": partial(_hybrid, "static", {"gradient": "paired"}),
     "hybrid, by image": partial(_hybrid, "image", _BY_VALUE),
-    "hybrid, aligned": partial(_hybrid, "image", {**_BY_VALUE, "align": True}),
-    "hybrid, refitted": partial(_hybrid, "image", {**_BY_VALUE, "align": True, "refits": 1}),
+    "hybrid, not aligned": partial(_hybrid, "image", {**_BY_VALUE, "align": False}),
+    "hybrid, forecast alone": partial(_hybrid, "image", {**_BY_VALUE, "refits": 0}),
     "hybrid, by batch": partial(_hybrid, "batch", _BY_VALUE),
     "hybrid, quality alone": partial(_hybrid, "image", {**_BY_VALUE, "sees": ("quality",)}),
     "hybrid, quality too": partial(_hybrid, "image", {**_BY_VALUE, "sees": ("quality", "map")}),

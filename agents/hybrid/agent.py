@@ -114,7 +114,8 @@ class HybridAgent:
         """
         self.trainer.run(callback, progress_bar)
         if self.trainer.step == self.schedule.steps and not self._settled:
-            self.images_settled = self._objective.images_at_rest + self._settle()
+            end = self._rest if self.settings.refits else self._settle
+            self.images_settled = self._objective.images_at_rest + end()
             self._settled = True
         return self
 

@@ -46,7 +46,8 @@ class HybridSettings:
             budget is met, each decision is the most probable one, and weights and steps alone go on
             learning, at the bits that they will have. Values are fitted then; where the share is 0
             they are forecast from the float network.
-        refits: how often values are fitted again, evenly over the rest of the training.
+        refits: how often values are fitted again: evenly over the rest of the training, the last
+            time at its end, so that once means after it.
         first_temperature: of the distribution over bits at the start.
         last_temperature: when the policy has learned; until then it falls exponentially.
         group: consecutive images of a training batch that share their bits (and, under the
@@ -121,9 +122,13 @@ class HybridSettings:
 
     @property
     def rests(self) -> tuple[float, ...]:
-        """The shares of the run after which the policy comes to rest, or is looked over again."""
-        left = (1 - self.search_share) / (self.refits + 1)
-        return tuple(self.search_share + number * left for number in range(self.refits + 1))
+        """The shares of the run after which the policy comes to rest, or is looked over again.
+
+        What comes at the end of the run is not among them.
+        """
+        count = max(1, self.refits)
+        left = (1 - self.search_share) / count
+        return tuple(self.search_share + number * left for number in range(count))
 
     def temperature(self, progress: float) -> float:
         """Temperature when a share ``progress`` of the run lies behind."""

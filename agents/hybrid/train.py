@@ -29,8 +29,7 @@ Examples:
   dqmq train --budget 0.1 --run runs/tight
   dqmq train --granularity static --run runs/static
   dqmq train --sees quality channels --bits 2 3 4 --budget 0.12 --run runs/eyes
-  dqmq train --decides network --distribution value --search-share 0 \\
-    --sees map --run runs/value
+  dqmq train --decides network --distribution value --search-share 0 --sees map --run runs/value
   dqmq train --bits 1 2 3 4 --weight-bits 2 --budget 0.08 --run runs/activations
   dqmq train --lowest-budget 0.08 --budget 0.3 --run runs/many    # one run, many budgets
   dqmq train --data FOLDER --images 580000    # ten passes over the full Fashion-MNIST

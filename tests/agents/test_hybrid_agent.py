@@ -460,6 +460,22 @@ def test_refits_are_counted_and_change_the_policy(
     assert not torch.equal(*gains)
 
 
+def test_to_refit_once_is_to_refit_what_was_trained(
+    make_tiny_problem: Callable[..., NetworkProblem],
+) -> None:
+    """The weights are those of a run without refits; the policy and its budget are new."""
+    problem = make_tiny_problem(bits=(1, 4), weight_bits=2, granularity="image")
+    settings = {**BY_VALUE, "search_share": 0.0}
+    never, once = (
+        make_agent(problem, budget=0.1, refits=refits, **settings).learn() for refits in (0, 1)
+    )
+    for own, other in zip(never.network.parameters(), once.network.parameters(), strict=True):
+        assert torch.equal(own, other)
+    assert not torch.equal(never.policy.head.gain, once.policy.head.gain)
+    cost = once.deployed()(mixed_images(problem, 128)).cost
+    assert float(cost.mean()) == pytest.approx(0.1, rel=0.1)
+
+
 def test_a_scale_and_a_shift_of_each_width_change_nothing_at_first(
     make_tiny_problem: Callable[..., NetworkProblem],
 ) -> None:
