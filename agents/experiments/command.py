@@ -34,7 +34,8 @@ class RunArguments:
         seeds: in place of the study's.
         budgets: in place of the study's.
         methods: in place of the study's.
-        tuning: judge on search images, not on test images: for seeds that settings are chosen by.
+        tuning: judge on a seventh of the training images, left out of training, and not on test
+            images: for settings that are being chosen, by seeds of their own.
         jobs: processes side by side, of one thread each.
     """
 

@@ -66,7 +66,7 @@ def write_report(run: Path, output: Path) -> str:
 
 def _lead(settings: dict[str, object], results: Sequence[RunResult]) -> str:
     seeds = sorted({own.run.seed for own in results})
-    split = "search" if settings["tuning"] else "test"
+    split = "held-out training" if settings["tuning"] else "test"
     images = sum(row.images for row in results[0].rows[SEEN])
     return (
         f"{len(results)} runs, seeds {seeds[0]} to {seeds[-1]}. Every method ends with a network "

@@ -235,3 +235,17 @@ def test_intervals_and_paired_differences() -> None:
     assert apart.points.value == 2.0
     assert apart.chance == pytest.approx(2 / 16)
     assert difference(results, "a", "c") is None
+
+
+def test_tuning_sees_no_test_images_and_trains_on_none_that_it_judges() -> None:
+    tuned, reported = load_study("smoke", tuning=True), load_study("smoke")
+    train = tuned.problem("static").data.train
+
+    def rows(images: torch.Tensor) -> set[bytes]:
+        return {bytes(image.flatten().tolist()) for image in images}
+
+    assert len(train) + len(tuned.judged) == len(reported.problem("static").data.train)
+    judged = rows(tuned.judged.images)
+    assert not judged & rows(reported.judged.images)
+    assert len(judged & rows(train.images)) <= 2  # Fashion-MNIST has a few images twice
+    assert set(tuned.judged.labels.tolist()) == set(range(10))
