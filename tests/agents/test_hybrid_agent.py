@@ -274,9 +274,9 @@ def test_a_map_tells_what_lies_where(by_image: NetworkProblem) -> None:
 
 def test_what_is_seen_of_images_needs_no_network(by_image: NetworkProblem) -> None:
     """A policy of images alone is fitted and settled without a pass but that of the float one."""
-    by_value = {"decides": "network", "distribution": "value", "search_share": 0.0}
+    by_value = {**BY_VALUE, "search_share": 0.0}
     images = {
-        sees: make_agent(by_image, sees=(sees,), **by_value).learn().images_settled
+        sees: make_agent(by_image, **{**by_value, "sees": (sees,)}).learn().images_settled
         for sees in ("map", "channels")
     }
     assert 0 < images["map"] < images["channels"]
