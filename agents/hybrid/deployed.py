@@ -7,7 +7,7 @@ from torch import Tensor
 
 from agents.hybrid.controller import Controller
 from agents.hybrid.costing import Costing
-from agents.hybrid.policy import BitPolicy
+from agents.hybrid.policy import BitPolicy, decided_layers
 from agents.hybrid.settings import HybridSettings
 from agents.hybrid.view import Describe, Look, Scene
 from dqmq_env.evaluation.deployed import Prediction
@@ -110,7 +110,7 @@ class DynamicNetwork:
         """
         layers = self.network.layers
         scene = self._scene(images)
-        first = next(layer.index for layer in layers if len(layer.options) > 1)
+        first = decided_layers(self.network)[0]
         looks: list[Look] = []
 
         def choose(index: int, activation: Tensor) -> LayerBits:

@@ -22,7 +22,7 @@ from agents.hybrid.controller import Controller, Sampling
 from agents.hybrid.gradient import GRADIENTS, Gradient
 from agents.hybrid.objective import paired_term, score_term
 from agents.hybrid.settings import HybridSettings
-from agents.hybrid.view import Look, Scene
+from agents.hybrid.view import blind_look
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.envs.zoo import ZooSetting
 from dqmq_env.files import atomic_write_text
@@ -86,7 +86,7 @@ class Study:
         """The gradient of the expected loss, over all assignments."""
         policy, network = self.agent.policy, self.agent.network
         decisions = [layer for layer in network.layers if len(layer.options) > 1]
-        look = Look(Scene(self.scene.quality[:1]), self.scene.quality.new_zeros(1, 4))
+        look = blind_look(self.budget)
         rows = [
             policy.draw(number, look, self.budget[:1], None, self.temperature)[0].probabilities[0]
             for number in range(len(decisions))

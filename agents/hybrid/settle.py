@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from agents.hybrid.costing import Costing
 from agents.hybrid.deployed import DynamicNetwork
 from agents.hybrid.policy import BitPolicy
-from agents.hybrid.view import Look, Scene, joined
+from agents.hybrid.view import blind_look, joined
 from dqmq_env.quantization.surgery import eval_mode
 
 _HALVINGS = 12
@@ -141,7 +141,7 @@ def spend_rest(policy: BitPolicy, costing: Costing, temperature: float) -> None:
 @torch.no_grad()
 def _static_places(policy: BitPolicy, budget: float, temperature: float) -> list[int]:
     """The most probable width of each decision, as its place."""
-    blind = Look(Scene(policy.shift.new_zeros(1, 6)), policy.shift.new_zeros(1, 4))
+    blind = blind_look(policy.shift)
     at = policy.shift.new_full((1,), budget)
     found = []
     for decision in range(policy.decisions):

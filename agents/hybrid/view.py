@@ -64,6 +64,12 @@ class Look:
         return Look(Scene(self.scene.quality[groups], cells), self.statistics[groups], channels)
 
 
+def blind_look(like: Tensor) -> Look:
+    """What a policy that sees no images looks at, of one group, of the type of some tensor."""
+    quality = like.new_zeros(1, len(DESCRIPTOR_NAMES))
+    return Look(Scene(quality), like.new_zeros(1, len(ACTIVATION_STATISTICS)))
+
+
 def joined(looks: Sequence[Look]) -> Look:
     """Looks before the same decision, one after another."""
     cells = [own.scene.cells for own in looks if own.scene.cells is not None]
@@ -167,14 +173,12 @@ class View(nn.Module):
         if self.encoder is not None:
             features = rounded(self._features(look, budget), 1.0)
             total = features @ rounded_weight(self.encoder.weight).T + self.encoder.bias
-        added = []
         if self.cells is not None and cells is not None and decision == 0:
-            added.append(self._weighed("cells", cells, self.cells))
+            memory = self._weighed("cells", cells, self.cells)
         if look.channels is not None and decision < len(self.channels):
             name = f"channels_{decision}"
-            added.append(self._weighed(name, look.channels, self.channels[decision]))
-        for own in added:
-            memory = own if memory is None else memory + own
+            added = self._weighed(name, look.channels, self.channels[decision])
+            memory = added if memory is None else memory + added
         if memory is not None:
             total = total + memory
         return rounded(torch.tanh(total), 1.0), memory
