@@ -118,19 +118,26 @@ _STATIC_SEARCHES: Mapping[str, Searcher] = {
 
 _BY_VALUE = {
     "decides": "network",
+    "ladder": 2,
     "distribution": "value",
     "search_share": 0.0,
     "align": True,
+    "explore": 0.2,
     "refits": 1,
+    "value_images": 6_000,
 }
+_ONE_LAYER_AT_A_TIME = {"ladder": 1_000}
 
 METHODS: Final[Mapping[str, Method]] = {
     **{name: partial(_searched, own) for name, own in _STATIC_SEARCHES.items()},
     "SDQ": _sdq,
     "DQNet-style": _dqnet,
-    "hybrid, static": partial(_hybrid, "static", {"gradient": "paired"}),
+    "hybrid, static": partial(_hybrid, "static", {**_BY_VALUE, **_ONE_LAYER_AT_A_TIME}),
     "hybrid, by image": partial(_hybrid, "image", _BY_VALUE),
+    "hybrid, static by gradient": partial(_hybrid, "static", {"gradient": "paired"}),
+    "hybrid, all layers alike": partial(_hybrid, "image", {**_BY_VALUE, "ladder": 1}),
     "hybrid, not aligned": partial(_hybrid, "image", {**_BY_VALUE, "align": False}),
+    "hybrid, not exploring": partial(_hybrid, "image", {**_BY_VALUE, "explore": 0.0}),
     "hybrid, forecast alone": partial(_hybrid, "image", {**_BY_VALUE, "refits": 0}),
     "hybrid, by batch": partial(_hybrid, "batch", _BY_VALUE),
     "hybrid, quality alone": partial(_hybrid, "image", {**_BY_VALUE, "sees": ("quality",)}),

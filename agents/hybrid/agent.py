@@ -1,5 +1,6 @@
 """The hybrid agent, in the shape of a Stable-Baselines3 algorithm."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from gymnasium import Env
 from numpy.typing import NDArray
+from torch import Tensor
 
 from agents.hybrid.costing import Costing
 from agents.hybrid.deployed import DynamicNetwork
@@ -16,8 +18,8 @@ from agents.hybrid.objective import HybridObjective
 from agents.hybrid.policy import decided_layers, make_policy
 from agents.hybrid.settings import HybridSettings
 from agents.hybrid.settle import measure_batch_norms, meet_budget, spend_rest
-from agents.hybrid.values import Forecast, Measured, fit_values
-from agents.hybrid.view import Look, Scene
+from agents.hybrid.values import Forecast, Losses, Measured, fit_values
+from agents.hybrid.view import Look, Scene, joined
 from dqmq_env.costs import cost_by_name
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import BudgetError, CheckpointError, SettingError
@@ -32,8 +34,12 @@ from dqmq_env.task.observation import ObservationLayout
 from dqmq_env.training.loop import Callback, Schedule, Trainer
 from dqmq_env.training.state import load_state, save_state
 
-SCHEMA = "dqmq-hybrid-agent/4"
+SCHEMA = "dqmq-hybrid-agent/5"
 _AUGMENTED = 2
+_RARE = 0.01
+"""A rung that fewer of the images are given is not trained enough to be measured."""
+_SEEN = 16
+"""Batches of images that tell which rungs are in use."""
 
 
 class HybridAgent:
@@ -78,24 +84,24 @@ class HybridAgent:
         self.device = choose_device(device)
         self.network = problem.trainable()
         if settings.align:
-            for layer in self.network.layers:
-                layer.align()
+            self.network.align(problem.normalize(problem.calibration))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(schedule.seed)
             self.policy = make_policy(self.network, settings, problem.granularity)
-        widths = self.policy.widths
         self._calibrate_view()
         self.costing = Costing(cost_by_name("bops"), self.network, self.policy)
-        least = self.costing.uniform(len(widths))[0]
+        least = self.costing.of_network[0]
         if settings.budgets[0] < least:
             raise BudgetError(
                 f"budget: got {settings.budgets[0]}, the smallest reachable is {least:.4f} "
                 f"(lowest bits everywhere, controller included)"
             )
-        starts = [self.costing.uniform_bits(knot, widths) for knot in self.policy.knots]
+        starts = [self.costing.level_of(knot) for knot in self.policy.knots]
         self.policy.anchors.copy_(torch.tensor(starts))
         self.policy.to(self.device)
-        self._layout = ObservationLayout(widths)
+        decided = decided_layers(self.network)
+        self._widths = self.network.layers[decided[0]].widths
+        self._layout = ObservationLayout(self._widths)
         self._objective = HybridObjective(
             self.policy, self.costing, settings, problem.granularity, schedule.seed, self._rest
         )
@@ -136,21 +142,26 @@ class HybridAgent:
         generator = None if deterministic else torch.default_generator
         for number in numbers.unique().tolist():
             chosen = numbers == number
-            if self.policy.once and number:  # the first decision holds
-                before = rows[chosen][:, self._layout.place("progress.previous")] * MAX_BITS
-                widths = before.new_tensor(self.policy.widths)
-                actions[chosen.cpu()] = (before[:, None] - widths).abs().argmin(1).cpu()
-                continue
             look = Look(
                 Scene(rows[chosen][:, self._layout.part("quality")]),
                 rows[chosen][:, self._layout.part("activation")],
             )
+            allowed = self._allowed(rows[chosen], number) if self.policy.once else None
             temperature = self.settings.last_temperature
             with torch.no_grad():
                 drawn, _ = self.policy.draw(
-                    number, look, budget[chosen], None, temperature, generator
+                    0 if self.policy.once else number,
+                    look,
+                    budget[chosen],
+                    None,
+                    temperature,
+                    generator,
+                    allowed,
                 )
-            actions[chosen.cpu()] = drawn.sample.cpu()
+            sample = drawn.sample.cpu()
+            actions[chosen.cpu()] = (
+                self.policy.rungs[sample, number] if self.policy.once else sample
+            )
         array = actions.numpy()
         return (array[0] if observation.ndim == 1 else array), None
 
@@ -202,6 +213,14 @@ class HybridAgent:
         agent.network.eval()
         return agent
 
+    def _allowed(self, rows: Tensor, number: int) -> Tensor | None:
+        """Which rungs go with the bits of the layer before, bool, shape (N, K); at first all."""
+        if not number:
+            return None
+        before = rows[:, self._layout.place("progress.previous"), None] * MAX_BITS
+        places = (before - before.new_tensor(self._widths)).abs().argmin(1)
+        return self.policy.rungs[:, number - 1].to(places) == places[:, None]
+
     def _dynamic(self, budget: float) -> DynamicNetwork:
         data = self.problem.data
         return DynamicNetwork(
@@ -223,7 +242,7 @@ class HybridAgent:
             return
         numbers = {index: n for n, index in enumerate(decided_layers(self.network))}
 
-        def choose(index: int, activation: torch.Tensor) -> LayerBits:
+        def choose(index: int, activation: Tensor) -> LayerBits:
             if index in numbers:
                 view.calibrate(numbers[index], activation, layers[index].activation_range)
             return LayerBits(FLOAT_BITS, FLOAT_BITS)
@@ -237,11 +256,23 @@ class HybridAgent:
         if isinstance(self.policy.head, ValueHead):
             dynamic = self._dynamic(self.settings.budget)
             batches = self._batches("values", self.settings.value_images)
-            begun = self.trainer.step > 0
-            losses = Measured(dynamic) if begun else Forecast(dynamic, self.problem.network)
+            if self.trainer.step:
+                places, passed = self._in_use(dynamic, batches[:_SEEN])
+                losses: Losses = Measured(dynamic, places)
+            else:
+                losses = Forecast(dynamic, self.problem.network)
             fit_values(dynamic, batches, losses, self.schedule.seed)
-            passed = losses.images
+            passed += losses.images
         return passed + self._settle()
+
+    def _in_use(self, dynamic: DynamicNetwork, batches: Sequence[Batch]) -> tuple[list[int], int]:
+        """Rungs that the network is trained at, and the number of images passed to know it."""
+        if not self.policy.head.fitted:  # drawn so far, each of them
+            return list(range(len(self.policy.levels))), 0
+        found = [dynamic.look(batch.images) for batch in batches]
+        shares = dynamic.shares_of(joined([look for look, _ in found]))
+        taken = (shares >= _RARE).nonzero()[:, 0].tolist()
+        return taken, sum(passed for _, passed in found)
 
     def _settle(self) -> int:
         """Make network and budget right for decisions without draws; returns images passed."""

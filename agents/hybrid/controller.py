@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from agents.hybrid.costing import Costing
@@ -44,6 +45,7 @@ class Controller:
         sampling: without it the most probable width is taken, and the policy gets no gradient.
         limit: bound on the cost of each group, shape (G,), kept by leaving out widths that would
             make it unreachable; where it is out of reach from the start, the lowest are taken.
+        order: for each group, the one whose decisions it gets, int64 (G,); its own when left out.
 
     Attributes:
         expected_cost: of each group, shape (G,).
@@ -61,13 +63,14 @@ class Controller:
         temperature: float,
         sampling: Sampling | None = None,
         limit: Tensor | None = None,
+        order: Tensor | None = None,
     ) -> None:
         self._policy, self._costing = policy, costing
         self._scene, self._budget, self._temperature = scene, budget, temperature
-        self._sampling, self._limit = sampling, limit
+        self._sampling, self._limit, self._order = sampling, limit, order
         self._layers = network.layers
         self._memory: Tensor | None = None
-        self._last: Drawn | None = None
+        self._rung: Drawn | None = None
         self._decision = 0
         self._spent = torch.full_like(budget, costing.pinned)
         self.expected_cost = self._spent
@@ -81,14 +84,27 @@ class Controller:
             self.bits[:, index] = layer.widths[0]
             return layer.options[0]
         cost = self._costing.tables[index].to(self._budget)
-        drawn = self._last if self._policy.once and self._last else self._draw(activation, layer)
+        drawn = self._drawn(activation, layer)
         with torch.set_grad_enabled(self._sampling is not None or torch.is_grad_enabled()):
             self.expected_cost = self.expected_cost + drawn.probabilities @ cost
         self._decision += 1
         self._spent = self._spent + cost[drawn.sample]
         self.bits[:, index] = torch.tensor(layer.widths)[drawn.sample.cpu()]
-        self._last = drawn
         return self._given(drawn)
+
+    def _drawn(self, activation: Tensor, layer: QuantizedLayer) -> Drawn:
+        """The decision about a layer: its own, or what the one about the network is for it."""
+        if not self._policy.once:
+            return self._draw(activation, layer)
+        if self._rung is None:
+            self._rung = self._draw(activation, layer)
+        places = self._policy.rungs[:, self._decision].to(self._rung.sample.device)
+        of_width = F.one_hot(places, len(layer.options)).to(self._rung.probabilities)
+        return Drawn(
+            self._rung.probabilities @ of_width,
+            self._rung.relaxed @ of_width,
+            places[self._rung.sample],
+        )
 
     def _draw(self, activation: Tensor, layer: QuantizedLayer) -> Drawn:
         """Look, and decide."""
@@ -106,6 +122,8 @@ class Controller:
                 None if self._sampling is None else self._sampling.generator,
                 self._allowed(),
             )
+            if self._order is not None:
+                drawn = drawn.take(self._order)
             self._note(drawn)
         return drawn
 
@@ -123,17 +141,15 @@ class Controller:
             self.log_probability = own if before is None else before + own
 
     def _allowed(self) -> Tensor | None:
-        """Widths that leave the limit within reach, shape (G, K); the lowest always does."""
+        """What leaves the limit within reach, shape (G, K); the lowest always does."""
         if self._limit is None:
             return None
-        rows = self._costing.choices
         if self._policy.once:
-            cost, rest = self._costing.of_network, 0.0
+            cost, room = torch.tensor(self._costing.of_network), self._limit
         else:
-            cost, rest = rows[self._decision], self._costing.lowest_after[self._decision]
-        cost = cost.to(self._budget)
-        room = self._limit - self._spent - rest
-        allowed = cost <= room[:, None] + ROUNDING
+            cost = self._costing.choices[self._decision]
+            room = self._limit - self._spent - self._costing.lowest_after[self._decision]
+        allowed = cost.to(self._budget) <= room[:, None] + ROUNDING
         allowed[:, 0] = True
         return allowed
 

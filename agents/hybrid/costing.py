@@ -1,5 +1,7 @@
 """What decisions cost, the controller's own work included."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,6 +24,7 @@ class Costing:
         controller: cost of the policy.
         pinned: the part that no decision changes: layers without a choice, and the controller.
         lowest_after: for each decision, the least that all later ones can cost.
+        of_network: the whole, where each decision is the first, second, ... of the policy's rungs.
     """
 
     def __init__(self, cost: Cost, network: QuantizedNetwork, policy: BitPolicy) -> None:
@@ -34,22 +37,29 @@ class Costing:
         self.pinned = self.controller + sum(float(row[0]) for row in self.tables if len(row) == 1)
         least = [float(row.min()) for row in self.choices]
         self.lowest_after = [sum(least[number + 1 :]) for number in range(len(least))]
+        self._rungs: list[list[int]] = policy.rungs.tolist()
+        self.of_network = [self.at(places) for places in self._rungs]
+        self._levels = policy.levels
 
     @property
     def choices(self) -> list[Tensor]:
         """The tables of the layers that leave a choice, in forward order."""
         return [row for row in self.tables if len(row) > 1]
 
+    def at(self, places: Sequence[int]) -> float:
+        """The cost with the layers that leave a choice at their options of these places."""
+        own = zip(self.choices, places, strict=True)
+        return self.pinned + sum(float(row[place]) for row, place in own)
+
     @property
-    def of_network(self) -> Tensor:
-        """What all decisions cost where each takes the first, second, ... width, shape (K,)."""
-        return torch.stack(self.choices).sum(0)
+    def as_uniform(self) -> list[float]:
+        """For each rung, the fractional number of bits that costs as much in all layers."""
+        alike = [place for place, row in enumerate(self._rungs) if len(set(row)) == 1]
+        costs = [self.of_network[place] for place in alike]
+        levels = [self._levels[place] for place in alike]
+        found: list[float] = np.interp(self.of_network, costs, levels).tolist()
+        return found
 
-    def uniform(self, widths: int) -> list[float]:
-        """The cost with every decision at the first, second, ... of so many widths."""
-        return [self.pinned + sum(float(row[k]) for row in self.choices) for k in range(widths)]
-
-    def uniform_bits(self, budget: float, widths: tuple[int, ...]) -> float:
-        """The uniform, fractional number of bits whose cost is the budget."""
-        costs = self.uniform(len(widths))
-        return float(np.interp(np.sqrt(budget), np.sqrt(costs), widths))
+    def level_of(self, budget: float) -> float:
+        """The fractional number of bits, between two levels of the policy, that a budget buys."""
+        return float(np.interp(np.sqrt(budget), np.sqrt(self.of_network), self._levels))

@@ -99,26 +99,28 @@ class DynamicNetwork:
 
     @torch.no_grad()
     def at_place(self, images: Tensor, place: int) -> tuple[Look, Tensor]:
-        """What the policy sees before its first decision, and what one width everywhere gives.
+        """What the policy sees before its first decision, and what one rung gives.
 
         Args:
             images: uint8, shape (N, C, H, W).
-            place: of the width that all layers that are decided get.
+            place: of the rung, see :class:`~agents.hybrid.policy.BitPolicy`.
 
         Returns:
             A look at each group, and logits (N, classes).
         """
         layers = self.network.layers
         scene = self._scene(images)
-        first = decided_layers(self.network)[0]
+        decided = decided_layers(self.network)
+        rung: list[int] = self.policy.rungs[place].tolist()
+        places = dict(zip(decided, rung, strict=True))
         looks: list[Look] = []
 
         def choose(index: int, activation: Tensor) -> LayerBits:
             layer = layers[index]
-            if index == first:
+            if index == decided[0]:
                 reach = layer.activation_range
                 looks.append(self.policy.view.look(0, scene, activation, reach))
-            return layer.options[place if len(layer.options) > 1 else 0]
+            return layer.options[places.get(index, 0)]
 
         logits: Tensor = self.network(self.normalize(images), choose)
         return looks[0], logits
@@ -144,15 +146,21 @@ class DynamicNetwork:
         """Whether what an image costs follows from what is seen before the first decision."""
         return self.policy.once and self._settings.hold == "mean"
 
-    @torch.no_grad()
     def cost_of(self, look: Look) -> float:
         """The average cost of groups, where :attr:`looks_once` holds."""
+        return float(torch.tensor(self.costing.of_network) @ self.shares_of(look))
+
+    @torch.no_grad()
+    def shares_of(self, look: Look) -> Tensor:
+        """The share of groups that each rung is taken for, shape (K,), one decision being for all.
+
+        It is the first decision that is asked for, without a limit for each group.
+        """
         quality = look.scene.quality
         budget = quality.new_full((len(quality),), self.budget)
-        temperature = self._settings.last_temperature
-        drawn, _ = self.policy.draw(0, look, budget, None, temperature)
-        own = self.costing.of_network[drawn.sample.cpu()]
-        return self.costing.pinned + float(own.mean())
+        drawn, _ = self.policy.draw(0, look, budget, None, self._settings.last_temperature)
+        taken = drawn.sample.cpu().bincount(minlength=len(self.policy.levels))
+        return taken / taken.sum()
 
     @torch.no_grad()
     def mean_cost(self, batches: Sequence[Tensor]) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor
 _NEGLIGIBLE = 1e-4
 
 
-def discretized_logistic(location: Tensor, scale: Tensor, widths: Sequence[int]) -> Tensor:
+def discretized_logistic(location: Tensor, scale: Tensor, widths: Sequence[float]) -> Tensor:
     """Probabilities of ordered widths under a logistic distribution.
 
     A width gets the mass between the midpoints to its neighbours, the outermost ones the tails:

@@ -32,6 +32,10 @@ class Drawn:
     relaxed: Tensor
     sample: Tensor
 
+    def take(self, groups: Tensor) -> "Drawn":
+        """The decisions for some of the groups, int64 (G',)."""
+        return Drawn(self.probabilities[groups], self.relaxed[groups], self.sample[groups])
+
 
 class Head(nn.Module):
     """A distribution over ordered widths for each decision.
@@ -42,7 +46,7 @@ class Head(nn.Module):
         embedding: E, size of what it is given of what was seen.
     """
 
-    def __init__(self, decisions: int, widths: Sequence[int], embedding: int) -> None:
+    def __init__(self, decisions: int, widths: Sequence[float], embedding: int) -> None:
         super().__init__()
         self.widths = tuple(widths)
 
@@ -93,7 +97,7 @@ class LogisticHead(Head):
     half a bit below the lowest and half a bit above the highest width.
     """
 
-    def __init__(self, decisions: int, widths: Sequence[int], embedding: int) -> None:
+    def __init__(self, decisions: int, widths: Sequence[float], embedding: int) -> None:
         super().__init__(decisions, widths, embedding)
         self.base = nn.Parameter(torch.zeros(decisions))
         self.gain = nn.Parameter(torch.randn(decisions, embedding) * 0.1)
@@ -117,7 +121,7 @@ class LogisticHead(Head):
 class SoftmaxHead(Head):
     """A logit for each width, each with gains of its own: ``softmax(logits / temperature)``."""
 
-    def __init__(self, decisions: int, widths: Sequence[int], embedding: int) -> None:
+    def __init__(self, decisions: int, widths: Sequence[float], embedding: int) -> None:
         super().__init__(decisions, widths, embedding)
         self.base = nn.Parameter(torch.zeros(decisions, len(self.widths)))
         self.gain = nn.Parameter(torch.randn(decisions, embedding, len(self.widths)) * 0.1)
@@ -174,19 +178,21 @@ class ValueHead(Head):
     With values ``v_k = b_k + g_k . seen`` in nats and costs c_k of the whole network, from 0 at the
     lowest width to 1 at the highest, the width is the k of the least ``v_k + price * c_k``, where
     ``price = exp(2 * (middle - start))``. Values are not learned by gradients of a choice: they are
-    fitted to losses that were measured (:mod:`agents.hybrid.values`). Until then widths are drawn
-    around the start, whatever is seen.
+    fitted to losses that were measured (:mod:`agents.hybrid.values`), at the widths that are
+    offered. Until then widths are drawn around the start, whatever is seen.
     """
 
     costs: Tensor
     fitted: Tensor
+    offered: Tensor
 
-    def __init__(self, decisions: int, widths: Sequence[int], embedding: int) -> None:
+    def __init__(self, decisions: int, widths: Sequence[float], embedding: int) -> None:
         super().__init__(decisions, widths, embedding)
         self.base = nn.Parameter(torch.zeros(decisions, len(self.widths)))
         self.gain = nn.Parameter(torch.randn(decisions, embedding, len(self.widths)) * 0.1)
         self.register_buffer("costs", torch.linspace(0, 1, len(self.widths)))
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("offered", torch.ones(len(self.widths), dtype=torch.bool))
 
     def values(self, decision: int, seen: Tensor) -> Tensor:
         """Losses at each width in nats, up to what all widths have in common, shape (G, K)."""
@@ -200,6 +206,7 @@ class ValueHead(Head):
         middle = (self.widths[0] + self.widths[-1]) / 2
         price = (2 * (middle - start)).exp()
         total = self.values(decision, seen) + price[:, None] * self.costs
+        total = total.masked_fill(~self.offered, torch.inf)
         best = F.one_hot(total.argmin(1), len(self.widths)).to(total)
         return torch.where(self.fitted, best, around).detach()
 

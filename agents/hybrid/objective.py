@@ -104,6 +104,7 @@ class HybridObjective:
                 temperature,
                 Sampling(self._gradient, generator) if self._searching else None,
                 budget if self.settings.hold == "image" else None,
+                None if self._searching else self._order(groups, generator),
             )
 
         controller = controller_of()
@@ -177,6 +178,16 @@ class HybridObjective:
         parts = torch.randperm(groups, generator=generator)
         share = (parts + torch.rand(groups, generator=generator)) / groups
         return low * torch.pow(high / low, share)
+
+    def _order(self, groups: int, generator: torch.Generator) -> Tensor | None:
+        """Whose decisions each group gets: that of another one, for a share of the groups."""
+        count = round(self.settings.explore * groups)
+        if count < 2:
+            return None
+        order = torch.arange(groups)
+        chosen = torch.randperm(groups, generator=generator)[:count]
+        order[chosen] = chosen.roll(1)
+        return order
 
 
 def score_term(losses: Tensor, log_probability: Tensor) -> Tensor:

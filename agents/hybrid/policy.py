@@ -22,10 +22,16 @@ class BitPolicy(nn.Module):
     Args:
         view: what it sees.
         distribution: a name of :data:`~agents.hybrid.heads.HEADS`.
-        widths: K candidate bits, ascending.
-        decisions: D, number of decisions.
+        widths: candidate bits of each layer, ascending.
+        decisions: D, number of layers that are decided.
         budgets: lowest and highest budget that it is for.
-        once: whether the first decision holds for all of them.
+        ladder: places of all layers' widths, of each rung, shape (K, D), where one decision,
+            between rungs, holds for all layers; without it each is decided, between its widths.
+
+    Attributes:
+        once: whether one decision holds for all layers.
+        rungs: places of all layers' widths where each decision is the first, second, ..., (K, D).
+        levels: K numbers of bits, ascending, that a decision is between.
     """
 
     anchors: Tensor
@@ -39,16 +45,17 @@ class BitPolicy(nn.Module):
         widths: Sequence[int],
         decisions: int,
         budgets: tuple[float, float],
-        once: bool = False,
+        ladder: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         self.view = view
-        self.widths = tuple(widths)
         self.decisions = decisions
         self.budgets = budgets
-        self.once = once
-        self._drawn = 1 if once else decisions
-        self.head = HEADS[distribution](self._drawn, widths, view.size)
+        self.once = ladder is not None
+        self.rungs = torch.tensor(ladder or ladder_of(len(widths), decisions))
+        self.levels = tuple(float(row.mean()) for row in torch.tensor(widths).float()[self.rungs])
+        self._drawn = 1 if self.once else decisions
+        self.head = HEADS[distribution](self._drawn, self.levels, view.size)
         self.register_buffer("anchors", torch.zeros(len(self.knots)))
         self.register_buffer("shift", torch.zeros(len(self.knots)))
         self.register_buffer("raises", torch.zeros(len(self.knots), self._drawn))
@@ -95,7 +102,7 @@ class BitPolicy(nn.Module):
             memory: what was remembered; ``None`` at the first decision.
             temperature: of the distribution.
             generator: draws; without it the most probable width is taken.
-            allowed: widths that a group may take, bool, shape (G, K); all when left out.
+            allowed: what a group may take, bool, shape (G, K); all when left out.
         """
         seen, memory = self.view.embed(decision, look, self.place(budget), memory)
         moved = self.anchors + self.shift + self.raises[:, decision]
@@ -105,7 +112,7 @@ class BitPolicy(nn.Module):
 
     def bops(self) -> int:
         """Bit operations for all decisions about one image, as 8-bit multiply-accumulates."""
-        numbers = 1 if hasattr(self.head, "location") else len(self.widths)
+        numbers = 1 if hasattr(self.head, "location") else len(self.levels)
         return self.view.bops() + self._drawn * self.view.size * numbers * _MAC_BOPS
 
 
@@ -115,6 +122,26 @@ _KNOTS = 8
 def decided_layers(network: QuantizedNetwork) -> list[int]:
     """Indices of the layers that leave a choice, in forward order."""
     return [layer.index for layer in network.layers if len(layer.options) > 1]
+
+
+def ladder_of(widths: int, decisions: int, parts: int = 1) -> list[list[int]]:
+    """Places of each layer's width on each rung, from the lowest width to the highest.
+
+    Between two widths, layers are raised in parts of as many layers as can be, the last part first:
+    what is rounded late has no layers after it to make up for it.
+
+    Args:
+        widths: number of widths.
+        decisions: D, number of layers.
+        parts: P, rungs from one width to the next, D at most; with 1, all layers are alike.
+
+    Returns:
+        Shape (P (widths - 1) + 1, D).
+    """
+    parts = min(parts, decisions)
+    part = [layer * parts // decisions for layer in range(decisions)]
+    rungs = range(parts * (widths - 1) + 1)
+    return [[(rung + own) // parts for own in part] for rung in rungs]
 
 
 def make_policy(network: QuantizedNetwork, settings: HybridSettings, granularity: str) -> BitPolicy:
@@ -136,4 +163,5 @@ def make_policy(network: QuantizedNetwork, settings: HybridSettings, granularity
         budget=low != high and settings.distribution != "value",
     )
     widths = network.layers[decided[0]].widths
-    return BitPolicy(view, settings.distribution, widths, len(decided), (low, high), once)
+    ladder = ladder_of(len(widths), len(decided), settings.ladder) if once else None
+    return BitPolicy(view, settings.distribution, widths, len(decided), (low, high), ladder)

@@ -23,7 +23,11 @@ class HybridSettings:
         lowest_budget: where it is given, one run learns the bits for every budget from here to
             ``budget``.
         decides: about each ``layer`` when its turn comes, or about the whole ``network`` at the
-            first decided layer: all layers then get the same of their widths.
+            first decided layer: it then takes a rung of a ladder from the lowest width of all
+            layers to the highest.
+        ladder: rungs from one width to the next. With 1 all layers of a rung have the same of their
+            widths; with 2 there is a rung between, where the later half of the layers is one width
+            ahead, and so on, down to one layer at a time.
         hold: ``mean`` bounds the average over the mixture, ``image`` the BOPs of each image.
         sees: what the policy sees, any of ``quality`` (the descriptor), ``statistics`` (four pooled
             numbers of what the layer receives), ``channels`` (the mean of each channel of what this
@@ -37,8 +41,10 @@ class HybridSettings:
             crediting both widths next to it, or one of them at random), ``relaxed`` (the mean over
             all widths), ``score`` (the score function, against the mean of the other groups) or
             ``paired`` (the score function, against a second draw for the same images).
-        align: whether each width of a layer has a scale and a shift of each output channel, see
+        align: whether each width of a layer has a norm of its own, see
             :mod:`~dqmq_env.quantization.alignment`.
+        explore: share of the images of a training batch that get the decision of another one of
+            them when the policy has learned, so that each width serves all kinds of images.
         policy_rate: peak learning rate of AdamW for the policy.
         multiplier_rate: step of the multiplier for each unit of relative excess.
         penalty: weight of the squared relative excess.
@@ -53,7 +59,8 @@ class HybridSettings:
         group: consecutive images of a training batch that share their bits (and, under the
             granularity ``batch``, their condition); images of granularity ``image`` never do.
         embedding: size of what the policy makes of what it sees.
-        value_images: training images whose losses at every width values are fitted to, each time.
+        value_images: training images whose losses at every width (in use, after training) values
+            are fitted to, each time.
         settle_images: training images that, when the policy has learned and again after training,
             batch normalisation is measured anew on and the budget is met on; 0 leaves both as
             training left them.
@@ -65,11 +72,13 @@ class HybridSettings:
     budget: float = 0.14
     lowest_budget: float | None = None
     decides: str = "layer"
+    ladder: int = 1
     hold: str = "mean"
     sees: tuple[str, ...] = ("quality", "statistics")
     distribution: str = "logistic"
     gradient: str = "neighbour"
     align: bool = False
+    explore: float = 0.0
     policy_rate: float = 0.03
     multiplier_rate: float = 0.02
     penalty: float = 2.0
@@ -97,6 +106,12 @@ class HybridSettings:
             raise SettingError(
                 f"search_share: got {self.search_share}, allowed is above 0 and up to 1; with "
                 "distribution='value' also 0"
+            )
+        if not 0 <= self.explore <= 1:
+            raise SettingError(f"explore: got {self.explore}, allowed is 0 to 1")
+        if self.ladder < 1 or (self.ladder > 1 and self.decides != "network"):
+            raise SettingError(
+                f"ladder: got {self.ladder}, allowed is 1, and more with decides='network'"
             )
         if self.refits < 0 or (self.refits and not by_value):
             raise SettingError(

@@ -9,6 +9,7 @@ from agents.hybrid.costing import Costing
 from agents.hybrid.deployed import DynamicNetwork
 from agents.hybrid.policy import BitPolicy
 from agents.hybrid.view import blind_look, joined
+from dqmq_env.quantization.alignment import Alignment
 from dqmq_env.quantization.surgery import eval_mode
 
 _HALVINGS = 12
@@ -28,7 +29,8 @@ def measure_batch_norms(dynamic: DynamicNetwork, batches: Sequence[Tensor]) -> i
     Returns:
         Number of images passed through the network.
     """
-    norms = [m for m in dynamic.network.modules() if isinstance(m, nn.BatchNorm2d)]
+    modules = dynamic.network.modules()
+    norms = [own for own in modules if isinstance(own, nn.BatchNorm2d | Alignment)]
     before = [(norm.momentum, norm.training) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -57,7 +59,7 @@ def meet_budget(dynamic: DynamicNetwork, batches: Sequence[Tensor]) -> int:
     """
     dynamic.policy.raises.zero_()
     policy, before = dynamic.policy, dynamic.budget
-    reach = float(policy.widths[-1] - policy.widths[0] + 1)
+    reach = policy.levels[-1] - policy.levels[0] + 1
     with eval_mode(dynamic.network):
         costs = _Looks(dynamic, batches) if dynamic.looks_once else _Passes(dynamic, batches)
         for knot, budget in enumerate(policy.knots):
@@ -116,14 +118,14 @@ def spend_rest(policy: BitPolicy, costing: Costing, temperature: float) -> None:
         costing: of its layers.
         temperature: at work.
     """
-    reach = round((policy.widths[-1] - policy.widths[0] + 1) / _STEP)
+    reach = round((policy.levels[-1] - policy.levels[0] + 1) / _STEP)
     for knot, budget in enumerate(policy.knots):
         places = _static_places(policy, budget, temperature)
         while True:
             nearest: tuple[int, int] | None = None
             for decision in range(len(places)):
                 raised = [*places[:decision], places[decision] + 1, *places[decision + 1 :]]
-                if raised[decision] == len(policy.widths) or _cost(costing, raised) > budget:
+                if raised[decision] == len(policy.levels) or costing.at(raised) > budget:
                     continue
                 before = float(policy.raises[knot, decision])
                 for steps in range(1, nearest[0] if nearest else reach + 1):
@@ -148,8 +150,3 @@ def _static_places(policy: BitPolicy, budget: float, temperature: float) -> list
         drawn, _ = policy.draw(decision, blind, at, None, temperature)
         found.append(int(drawn.sample))
     return found
-
-
-def _cost(costing: Costing, places: Sequence[int]) -> float:
-    own = zip(costing.choices, places, strict=True)
-    return costing.pinned + sum(float(row[place]) for row, place in own)

@@ -34,9 +34,11 @@ class Losses(Protocol):
 
     Attributes:
         images: that were passed through a network so far, counting each time.
+        places: of the K rungs that losses are about.
     """
 
     images: int
+    places: Sequence[int]
 
     def __call__(self, batch: Batch) -> tuple[Look, Tensor]:
         """A look at each of G groups, and their losses in nats, shape (G, K)."""
@@ -44,26 +46,27 @@ class Losses(Protocol):
 
 
 class Measured:
-    """The images pass through the network once at every width.
+    """The images pass through the network once at every rung in use.
 
     Args:
         dynamic: a network with a policy, of which one decision is about the whole network.
+        places: of the rungs that it was trained at.
 
     Attributes:
         images: see :class:`Losses`.
+        places: see above.
     """
 
-    def __init__(self, dynamic: DynamicNetwork) -> None:
-        self._dynamic = dynamic
+    def __init__(self, dynamic: DynamicNetwork, places: Sequence[int]) -> None:
+        self._dynamic, self.places = dynamic, places
         self.images = 0
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> tuple[Look, Tensor]:
         """See :class:`Losses`."""
-        widths = range(len(self._dynamic.policy.widths))
         with eval_mode(self._dynamic.network):
-            found = [self._dynamic.at_place(batch.images, place) for place in widths]
-        self.images += len(widths) * len(batch.images)
+            found = [self._dynamic.at_place(batch.images, place) for place in self.places]
+        self.images += len(self.places) * len(batch.images)
         losses = [F.cross_entropy(own, batch.labels, reduction="none") for _, own in found]
         groups = len(found[0][0].scene.quality)
         return found[0][0], torch.stack(losses, 1).unflatten(0, (groups, -1)).mean(1)
@@ -73,8 +76,8 @@ class Forecast:
     """Before anything is trained: images that the float network is unsure of lose more by rounding.
 
     The noise of rounding to b bits has a power of 4^-b; what it costs an image is taken to grow
-    with the entropy of the float network's answer, ``loss_k = entropy * 4^-(b_k - b_0)``. No labels
-    are asked for.
+    with the entropy of the float network's answer, ``loss_k = entropy * 4^-(b_k - b_0)``, with b_k
+    the bits that cost as much as rung k in all layers. No labels are asked for.
 
     Args:
         dynamic: a network with a policy, of which one decision is about the whole network.
@@ -82,11 +85,13 @@ class Forecast:
 
     Attributes:
         images: see :class:`Losses`.
+        places: of all rungs.
     """
 
     def __init__(self, dynamic: DynamicNetwork, network: nn.Module) -> None:
         self._dynamic = dynamic
         self._network = copy.deepcopy(network).to(dynamic.policy.shift.device)
+        self.places: Sequence[int] = range(len(dynamic.policy.levels))
         self.images = 0
 
     @torch.no_grad()
@@ -97,8 +102,8 @@ class Forecast:
         self.images += passed + len(batch.images)
         said = self._network(self._dynamic.normalize(batch.images)).log_softmax(1)
         entropy = -(said.exp() * said).sum(1).unflatten(0, (len(look.scene.quality), -1)).mean(1)
-        widths = entropy.new_tensor(self._dynamic.policy.widths)
-        return look, entropy[:, None] * torch.pow(4.0, widths[0] - widths)
+        bits = entropy.new_tensor(self._dynamic.costing.as_uniform)
+        return look, entropy[:, None] * torch.pow(4.0, bits[0] - bits)
 
 
 def fit_values(
@@ -115,13 +120,17 @@ def fit_values(
     policy = dynamic.policy
     head = policy.head
     assert isinstance(head, ValueHead)
-    cost = dynamic.costing.of_network
+    cost = torch.tensor(dynamic.costing.of_network)
     head.costs.copy_((cost - cost[0]) / (cost[-1] - cost[0]))
     head.fitted.fill_(True)
+    places = list(losses_of.places)
+    head.offered.zero_()
+    head.offered[places] = True
     found = [losses_of(batch) for batch in batches]
     look = joined([own for own, _ in found])
     losses = torch.cat([own for _, own in found]).clamp(max=_LARGEST)
     wanted = losses - losses.mean(1, keepdim=True)
+    head.base.data[0, places] = wanted.mean(0)  # all that there is to learn for a blind policy
     optimizer = torch.optim.AdamW(
         [*policy.view.parameters(), *head.parameters()], lr=_RATE, weight_decay=_DECAY
     )
@@ -134,7 +143,7 @@ def fit_values(
     for _ in range(steps):
         chosen = torch.randint(count, (size,), generator=generator).to(wanted.device)
         seen, _ = policy.view.embed(0, look.take(chosen), budget, None)
-        error = F.mse_loss(head.values(0, seen), wanted[chosen])
+        error = F.mse_loss(head.values(0, seen)[:, places], wanted[chosen])
         optimizer.zero_grad()
         error.backward()
         optimizer.step()

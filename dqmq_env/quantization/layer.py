@@ -184,18 +184,24 @@ class QuantizedLayer(nn.Module):
     def bias(self, bits: LayerBits) -> Tensor | None:
         """What is added to the layer's output at the given bits, shape (O,)."""
         if self.alignment is not None and bits in self.options:
-            shift = self.alignment.shift[self.options.index(bits)]
-            return shift if self.inner.bias is None else self.inner.bias + shift
+            offset = self.alignment.offset(self.options.index(bits))
+            return offset if self.inner.bias is None else self.inner.bias + offset
         if self.rounded is None or bits.weight == FLOAT_BITS:
             return self.inner.bias
         position = self._position(bits.weight, self.candidates)
         correction = self.rounded.bias[position, self._activation_place(bits.activation)]
         return correction if self.inner.bias is None else self.inner.bias + correction
 
-    def align(self) -> None:
-        """Give each option a scale and a shift of its own, to be learned; nothing changes yet."""
-        if len(self.options) > 1:
-            self.alignment = Alignment(len(self.options), self.spec.out_channels)
+    @torch.no_grad()
+    def align(self, x: Tensor) -> None:
+        """Give each option a norm of its own, to be learned; nothing changes until it is trained.
+
+        Args:
+            x: what the layer receives of some images, shape (N, ...).
+        """
+        output = self._linear(x, self.quantized_weight(FLOAT_BITS), None)
+        channels = output.transpose(0, 1).flatten(1)
+        self.alignment = Alignment(len(self.options), channels.mean(1), channels.var(1))
 
     @torch.no_grad()
     @one_thread()
@@ -231,10 +237,24 @@ class QuantizedLayer(nn.Module):
         self.rounded = rounded
 
     def _at(self, x: Tensor, bits: LayerBits) -> Tensor:
+        alignment = self.alignment
+        if alignment is not None and alignment.training and bits in self.options:
+            return self._normalized(x, bits, alignment)
         if self.kernel is not None and not torch.is_grad_enabled() and self.kernel.takes(bits):
             return self.kernel(x, bits)
         weight, bias = self._weight_at(bits), self.bias(bits)
+        return self._linear(self.quantized_input(x, bits.activation), weight, bias)
+
+    def _normalized(self, x: Tensor, bits: LayerBits, alignment: Alignment) -> Tensor:
+        """The layer in training, where each option is normalised by what is computed at it."""
         x = self.quantized_input(x, bits.activation)
+        plain = self._linear(x, self._unaligned_weight(bits), None)
+        output: Tensor = alignment(plain, self.options.index(bits))
+        bias = self.inner.bias
+        return output if bias is None else output + bias.view(-1, *(1,) * (output.ndim - 2))
+
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """What the layer is without rounding."""
         if isinstance(self.inner, nn.Linear):
             return F.linear(x, weight, bias)
         output: Tensor = self.inner._conv_forward(x, weight, bias)

@@ -162,6 +162,24 @@ class QuantizedNetwork(nn.Module):
             ),
         )
 
+    def align(self, x: Tensor) -> None:
+        """Give each option of a layer a norm of its own, to be learned; nothing changes yet.
+
+        Layers that leave no choice are left as they are.
+
+        Args:
+            x: normalised images, shape (N, C, H, W); they pass through the network in float.
+        """
+        visit_inputs(
+            self,
+            x,
+            lambda layer, activation, uses: activation if len(layer.options) > 1 else None,
+            lambda layer, parts: _align(layer, parts),
+        )
+        for layer in self.layers:
+            if layer.alignment is not None:
+                layer.alignment.train(layer.training)
+
     @torch.no_grad()
     def activation_errors(self, x: Tensor) -> dict[str, NDArray[np.float64]]:
         """Layer name to the root of the relative squared error of its input at each width.
@@ -212,3 +230,9 @@ class QuantizedNetwork(nn.Module):
     def _chooser(self, bits: BitAssignment | RelaxedAssignment) -> Chooser:
         choices: tuple[LayerChoice, ...] = self.in_order(bits)
         return lambda index, activation: choices[index]
+
+
+def _align(layer: QuantizedLayer, parts: Sequence[Tensor | None]) -> None:
+    received = [part for part in parts if part is not None]
+    if received:
+        layer.align(torch.cat(received))

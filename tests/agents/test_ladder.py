@@ -1,0 +1,169 @@
+"""One decision about the network, between rungs of a ladder."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.hybrid.agent import HybridAgent
+from agents.hybrid.controller import Controller
+from agents.hybrid.policy import ladder_of
+from agents.hybrid.settings import HybridSettings
+from dqmq_env.costs import Bops, fraction
+from dqmq_env.envs.single import BitWidthEnv
+from dqmq_env.errors import SettingError
+from dqmq_env.problem.network_problem import NetworkProblem
+from dqmq_env.quality.batches import MixedQualityBatches
+from dqmq_env.quantization.assignment import BitAssignment
+from dqmq_env.training.loop import Schedule
+
+BY_VALUE: dict[str, Any] = {
+    "decides": "network",
+    "distribution": "value",
+    "search_share": 0.0,
+    "value_images": 128,
+}
+RUNGS = [[1] * 6, [1, 1, 1, 2, 2, 2], [2] * 6, [2, 2, 2, 4, 4, 4], [4] * 6]
+
+
+def make_agent(problem: NetworkProblem, **settings: Any) -> HybridAgent:
+    own = HybridSettings(**{"budget": 0.09, "settle_images": 128, "sees": ("map",), **settings})
+    schedule = Schedule(images=30 * 32, batch=32)
+    return HybridAgent(BitWidthEnv(problem), own, schedule, device="cpu")
+
+
+def mixed_images(problem: NetworkProblem, count: int = 96) -> torch.Tensor:
+    return MixedQualityBatches(problem.data.train, problem.mixture, count, seed=5).at(0).images
+
+
+@pytest.fixture(scope="module")
+def make_problem(make_tiny_problem: Callable[..., NetworkProblem]) -> Callable[..., NetworkProblem]:
+    return lambda granularity: make_tiny_problem(
+        bits=(1, 2, 4), weight_bits=2, granularity=granularity
+    )
+
+
+@pytest.fixture(scope="module")
+def by_image(make_problem: Callable[..., NetworkProblem]) -> HybridAgent:
+    return make_agent(make_problem("image"), ladder=2, align=True, explore=0.25, **BY_VALUE).learn()
+
+
+@given(st.integers(2, 6), st.integers(1, 20), st.integers(1, 25))
+def test_a_ladder_climbs_from_the_lowest_width_to_the_highest(
+    widths: int, layers: int, parts: int
+) -> None:
+    ladder = ladder_of(widths, layers, parts)
+    assert ladder[0] == [0] * layers
+    assert ladder[-1] == [widths - 1] * layers
+    assert len(ladder) == min(parts, layers) * (widths - 1) + 1
+    for lower, higher in pairwise(ladder):
+        raised = [after - before for before, after in zip(lower, higher, strict=True)]
+        assert set(raised) <= {0, 1}
+        assert 1 in raised
+        assert higher == sorted(higher)  # later layers are ahead
+        assert higher[-1] - higher[0] <= 1
+
+
+def test_images_get_rungs_and_the_budget_is_met(by_image: HybridAgent) -> None:
+    prediction = by_image.deployed()(mixed_images(by_image.problem, 192))
+    rungs = prediction.bits[:, 1:-1].tolist()
+    assert all(own in RUNGS for own in rungs)
+    assert len({tuple(own) for own in rungs}) > 1
+    assert float(prediction.cost.mean()) == pytest.approx(0.09, rel=0.1)
+    specs = by_image.problem.layers
+    for bits, cost in zip(prediction.bits.tolist()[:8], prediction.cost.tolist(), strict=False):
+        pairs = {
+            spec.name: (8, 8) if number in (0, len(specs) - 1) else (2, width)
+            for number, (spec, width) in enumerate(zip(specs, bits, strict=True))
+        }
+        expected = fraction(Bops(), specs, BitAssignment(pairs)) + by_image.costing.controller
+        assert cost == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("sees", [("map",), ("quality",), ("quality", "statistics")])
+def test_an_episode_goes_along_one_rung(
+    make_problem: Callable[..., NetworkProblem], sees: tuple[str, ...]
+) -> None:
+    problem = make_problem("batch")
+    agent = make_agent(problem, ladder=2, **{**BY_VALUE, "sees": sees}).learn()
+    env = BitWidthEnv(problem)
+    for seed in range(4):
+        observation, info = env.reset(seed=seed)
+        done = False
+        while not done:
+            action, _ = agent.predict(observation)
+            observation, _, done, _, info = env.step(action)
+        bits = [activation for _, activation in list(info["assignment"].values())[1:-1]]
+        assert bits in RUNGS
+
+
+@pytest.mark.parametrize("budget", [0.08, 0.09, 0.1, 0.12])
+def test_static_bits_are_the_dearest_rung_in_the_budget(
+    make_problem: Callable[..., NetworkProblem], budget: float
+) -> None:
+    agent = make_agent(make_problem("static"), ladder=99, **{**BY_VALUE, "budget": budget}).learn()
+    bits = agent.deployed()(mixed_images(agent.problem, 4)).bits[0, 1:-1].tolist()
+    widths = (1, 2, 4)
+    ladder = [[widths[place] for place in rung] for rung in ladder_of(3, 6, 6)]
+    fitting = [
+        own for own, cost in zip(ladder, agent.costing.of_network, strict=True) if cost <= budget
+    ]
+    assert bits == fitting[-1]
+
+
+def test_exploring_swaps_decisions_within_the_batch(by_image: HybridAgent) -> None:
+    images = mixed_images(by_image.problem, 32)
+    dynamic = by_image.deployed()
+    scene = by_image.policy.view.scene(images, 32)
+    budget = torch.full((32,), 0.09)
+    order = torch.arange(32)
+    order[[3, 5, 8]] = torch.tensor([5, 8, 3])
+    plain, swapped = (
+        Controller(dynamic.policy, dynamic.network, dynamic.costing, scene, budget, 0.1, order=own)
+        for own in (None, order)
+    )
+    for controller in (plain, swapped):
+        with torch.no_grad():
+            dynamic.network(dynamic.normalize(images), controller)
+    assert torch.equal(swapped.bits, plain.bits[order])
+    assert torch.equal(swapped.cost(), plain.cost()[order])
+
+
+def test_exploring_changes_what_weights_learn_and_not_what_bits_cost(
+    make_problem: Callable[..., NetworkProblem],
+) -> None:
+    problem = make_problem("image")
+    plain, exploring = (
+        make_agent(problem, ladder=2, explore=share, **BY_VALUE).learn() for share in (0.0, 0.5)
+    )
+    states = [agent.network.state_dict() for agent in (plain, exploring)]
+    assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0])
+    for agent in (plain, exploring):
+        cost = agent.deployed()(mixed_images(problem, 192)).cost
+        assert float(cost.mean()) == pytest.approx(0.09, rel=0.1)
+
+
+def test_rungs_that_were_not_trained_are_not_measured_nor_taken(
+    make_problem: Callable[..., NetworkProblem],
+) -> None:
+    agent = make_agent(make_problem("image"), ladder=2, refits=1, **BY_VALUE).learn()
+    offered = int(agent.policy.head.offered.sum())
+    assert 1 < offered < len(RUNGS)
+    # a pass in float to forecast, one at each rung in use; twice 128 images for batch norms
+    assert agent.images_settled == 128 * (1 + offered) + 2 * 128
+    agent.policy.shift.fill_(9.0)  # bits cost nothing
+    bits = agent.deployed()(mixed_images(agent.problem)).bits[:, 1:-1]
+    taken = {RUNGS.index(own) for own in bits.tolist()}
+    assert taken <= set(agent.policy.head.offered.nonzero()[:, 0].tolist())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"ladder": 0}, {"ladder": 2}, {"explore": -0.1}, {"explore": 1.5}]
+)
+def test_settings_out_of_reach_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=next(iter(settings))):
+        HybridSettings(**settings)
