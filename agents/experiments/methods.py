@@ -5,7 +5,7 @@ What finding the bits took beside that is its effort.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,10 +45,6 @@ class Trained:
     assignment: BitAssignment | None
     images_evaluated: int
     images_trained: int
-
-
-Method = Callable[[Study, float, int, Path | None], Trained]
-"""From a study, a budget, a seed and a folder of resumable states to a trained network."""
 
 
 def _searched(
@@ -126,13 +122,14 @@ _BY_VALUE = {
     "refits": 1,
     "value_images": 6_000,
 }
-_ONE_LAYER_AT_A_TIME = {"ladder": 1_000}
+_BLIND = {**_BY_VALUE, "ladder": 1_000, "refits": 0, "value_images": 128}
+"""Layers are raised one at a time; what is the same for all images asks for none of them."""
 
-METHODS: Final[Mapping[str, Method]] = {
+METHODS: Final[Mapping[str, partial[Trained]]] = {
     **{name: partial(_searched, own) for name, own in _STATIC_SEARCHES.items()},
-    "SDQ": _sdq,
-    "DQNet-style": _dqnet,
-    "hybrid, static": partial(_hybrid, "static", {**_BY_VALUE, **_ONE_LAYER_AT_A_TIME}),
+    "SDQ": partial(_sdq),
+    "DQNet-style": partial(_dqnet),
+    "hybrid, static": partial(_hybrid, "static", _BLIND),
     "hybrid, by image": partial(_hybrid, "image", _BY_VALUE),
     "hybrid, static by gradient": partial(_hybrid, "static", {"gradient": "paired"}),
     "hybrid, all layers alike": partial(_hybrid, "image", {**_BY_VALUE, "ladder": 1}),
@@ -148,4 +145,9 @@ METHODS: Final[Mapping[str, Method]] = {
     "hybrid, score": partial(_hybrid, "image", {"gradient": "score"}),
     "hybrid, paired": partial(_hybrid, "image", {"gradient": "paired"}),
 }
-"""By the names that tables have."""
+"""By the names that tables have: from a study, a budget, a seed and a folder of states."""
+
+
+def recipe_of(method: str) -> str:
+    """What a method is called with beside the study's settings, so that a change of it is seen."""
+    return repr(METHODS[method].args)

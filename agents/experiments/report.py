@@ -97,8 +97,8 @@ def _methods(results: Sequence[RunResult]) -> str:
         "seeds",
         "accuracy, %",
         "BOPs, %",
-        "held-out corruptions",
-        "held-out severities",
+        "held-out corruptions, % at BOPs, %",
+        "held-out severities, % at BOPs, %",
         f"{IMAGE}: points above it",
     ]
     return _table(heading, rows)
@@ -121,11 +121,11 @@ def _following(results: Sequence[RunResult]) -> list[str]:
         _table(["corruption", "accuracy, %", "points above static"], rows),
     ]
     probes = [name for name in (DEALT, WRONG, HIDDEN) if name in own[0].rows]
-    rows = [[name, _under(own, name), f"{cost_of(own, name):.2f}"] for name in (SEEN, *probes)]
+    rows = [[name, _under(own, name)] for name in (SEEN, *probes)]
     parts += [
         "The same networks where the policy is misled: each image gets the bits that the policy "
         "has for another one; where it sees the descriptor, that of another image, or the mean.",
-        _table(["policy", "accuracy, %", "BOPs, %"], rows),
+        _table(["policy", "accuracy, % at BOPs, %"], rows),
     ]
     return parts
 
@@ -212,8 +212,10 @@ def _csv(results: Sequence[RunResult]) -> str:
 
 
 def _under(results: Sequence[RunResult], name: str) -> str:
-    """Accuracy on a set of images, where the study has it."""
-    return _spoken(accuracy_of(results, name)) if name in results[0].rows else "-"
+    """Accuracy on a set of images, and its BOPs, where the study has it."""
+    if name not in results[0].rows:
+        return "-"
+    return f"{_spoken(accuracy_of(results, name))} at {cost_of(results, name):.2f}"
 
 
 def _spoken(found: Interval) -> str:

@@ -9,7 +9,7 @@ from agents.experiments.judge import Row
 from dqmq_env.errors import ResultError
 from dqmq_env.files import atomic_write_text
 
-SCHEMA: Final = "dqmq-experiment/1"
+SCHEMA: Final = "dqmq-experiment/2"
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class RunResult:
 
     Attributes:
         run: which.
+        recipe: what the method was; see :func:`~agents.experiments.methods.recipe_of`.
         rows: name of a set of ``test`` images to its rows; see :mod:`agents.experiments.judge`.
         assignment: layer to its two widths, where all images have the same.
         images_evaluated: see :class:`~agents.experiments.methods.Trained`.
@@ -48,6 +49,7 @@ class RunResult:
     """
 
     run: Run
+    recipe: str
     rows: dict[str, list[Row]]
     assignment: dict[str, list[int]] | None
     images_evaluated: int

@@ -1,7 +1,7 @@
 """Runs an experiment: every method at every budget by every seed, in processes of one thread.
 
-A result is a file; what is there is not done again, and a run that was killed goes on within its
-training, so that the same command given again ends with the same files.
+A result is a file; what is there is not done again unless its method has changed. A run that was
+killed goes on within its training, so that the same command given again ends with the same files.
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from agents.experiments.judge import judge
-from agents.experiments.methods import METHODS
+from agents.experiments.methods import METHODS, recipe_of
 from agents.experiments.result import Run, RunResult
 from agents.experiments.study import Study
 from dqmq_env.benchmark.plain import make
@@ -65,7 +65,7 @@ def run_study(study: Study, folder: Path, jobs: int) -> list[str]:
         del settings[name]  # a study may grow, and what it needs may move
     claim_run_folder(folder, json.loads(json.dumps(settings)))
     (folder / "results").mkdir(exist_ok=True)
-    left = [run for run in runs if not (folder / "results" / f"{run.slug}.json").is_file()]
+    left = [run for run in runs if not _is_done(run, folder / "results")]
     failed: list[str] = []
     text = json.dumps(asdict(study))
     with (
@@ -104,6 +104,7 @@ def perform(text: str, run: Run, folder: Path) -> None:
     bits = trained.assignment
     RunResult(
         run=run,
+        recipe=recipe_of(run.method),
         rows=judge(study, trained.network),
         assignment=None if bits is None else {name: list(own) for name, own in bits.items()},
         images_evaluated=trained.images_evaluated,
@@ -112,6 +113,12 @@ def perform(text: str, run: Run, folder: Path) -> None:
         machine=machine(),
     ).save(folder / "results")
     shutil.rmtree(work, ignore_errors=True)  # what runs share stays to the end
+
+
+def _is_done(run: Run, results: Path) -> bool:
+    """Whether there is a result, of the method as it is now."""
+    path = results / f"{run.slug}.json"
+    return path.is_file() and RunResult.load(path).recipe == recipe_of(run.method)
 
 
 @lru_cache(maxsize=1)  # a process does one run after another

@@ -252,18 +252,20 @@ class HybridAgent:
 
     def _rest(self) -> int:
         """Learn what is learned at rest, then settle; returns images passed."""
-        passed = 0
-        if isinstance(self.policy.head, ValueHead):
-            dynamic = self._dynamic(self.settings.budget)
-            batches = self._batches("values", self.settings.value_images)
-            if self.trainer.step:
-                places, passed = self._in_use(dynamic, batches[:_SEEN])
-                losses: Losses = Measured(dynamic, places)
-            else:
-                losses = Forecast(dynamic, self.problem.network)
-            fit_values(dynamic, batches, losses, self.schedule.seed)
-            passed += losses.images
-        return passed + self._settle()
+        if not isinstance(self.policy.head, ValueHead):
+            return self._settle()
+        # norms are those of the decisions that weights were trained at, and not of new ones
+        passed = self._measure_norms() if self.policy.head.fitted else 0
+        dynamic = self._dynamic(self.settings.budget)
+        batches = self._batches("values", self.settings.value_images, shift=0)
+        if self.trainer.step:
+            places, looked = self._in_use(dynamic, batches[:_SEEN])
+            losses: Losses = Measured(dynamic, places)
+            passed += looked
+        else:
+            losses = Forecast(dynamic, self.problem.network)
+        fit_values(dynamic, batches, losses, self.schedule.seed)
+        return passed + losses.images + self._meet_budget()
 
     def _in_use(self, dynamic: DynamicNetwork, batches: Sequence[Batch]) -> tuple[list[int], int]:
         """Rungs that the network is trained at, and the number of images passed to know it."""
@@ -276,20 +278,33 @@ class HybridAgent:
 
     def _settle(self) -> int:
         """Make network and budget right for decisions without draws; returns images passed."""
-        images = [batch.images for batch in self._batches("settle", self.settings.settle_images)]
-        if not images:
+        return self._measure_norms() + self._meet_budget()
+
+    def _measure_norms(self) -> int:
+        """Statistics of norms under the decisions as they are; returns images passed."""
+        # weights have learned with the statistics of shifted images, and need those
+        batches = self._batches("settle", self.settings.settle_images, _AUGMENTED)
+        if not batches:
             return 0
         dynamic = self._dynamic(self.settings.budget)
-        passed = measure_batch_norms(dynamic, images) + meet_budget(dynamic, images)
+        return measure_batch_norms(dynamic, [batch.images for batch in batches])
+
+    def _meet_budget(self) -> int:
+        """Where the policy starts, so that the budget is met; returns images passed."""
+        # to shift an image makes it look harder, and values follow how it looks
+        shift = 0 if isinstance(self.policy.head, ValueHead) else _AUGMENTED
+        batches = self._batches("settle", self.settings.settle_images, shift)
+        if not batches:
+            return 0
+        dynamic = self._dynamic(self.settings.budget)
+        passed = meet_budget(dynamic, [batch.images for batch in batches])
         if self.problem.granularity == "static" and not self.policy.once:
             spend_rest(self.policy, self.costing, self.settings.last_temperature)
         return passed
 
-    def _batches(self, purpose: str, count: int) -> list[Batch]:
+    def _batches(self, purpose: str, count: int, shift: int) -> list[Batch]:
         """Training images of mixed quality, as many whole batches as there are in ``count``."""
         size, seed = self.schedule.batch, self.schedule.seed
-        # values follow what an image shows: to shift it as in training makes it look harder
-        shift = 0 if isinstance(self.policy.head, ValueHead) else _AUGMENTED
         batches = MixedQualityBatches(
             self.problem.data.train,
             self.problem.mixture,

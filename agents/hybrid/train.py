@@ -16,13 +16,14 @@ run learns the bits for every budget from there to --budget. After training, the
 norms are measured anew and the budget is met from below, on training images, with the decisions as
 they will be: without draws (--settle-images).
 
-With --decides network one decision, before the first decided layer, is about all layers. With
---distribution value it is then taken by the loss that each width is expected to have and a price
-for the BOPs, fitted to losses that were measured (--value-images, --refits) or, with --search-share
-0, forecast from the float network: with --sees map that takes one pass of each of these images, and
-all of the training is left for the weights. --weight-bits fixes the weights, so that decisions are
-about activations alone and one code of each weight serves all of them; --align lets each width of a
-layer have a scale and a shift of its own.
+With --decides network one decision, before the first decided layer, is about all layers: it takes
+a rung of a ladder from the lowest width of all to the highest (--ladder). With --distribution value
+it is then taken by the loss that each rung is expected to have and a price for the BOPs, fitted to
+losses that were measured (--value-images, --refits) or, with --search-share 0, forecast from the
+float network: with --sees map that takes one pass of each of these images, and all of the training
+is left for the weights. --weight-bits fixes the weights, so that decisions are about activations
+alone and one code of each weight serves all of them; --align gives each width of a layer a norm of
+its own, and --explore lets each width see all kinds of images.
 
 Examples:
   dqmq train                                 # ResNet-20, 14% of the 8-bit BOPs, embedded images
@@ -30,6 +31,7 @@ Examples:
   dqmq train --granularity static --run runs/static
   dqmq train --sees quality channels --bits 2 3 4 --budget 0.12 --run runs/eyes
   dqmq train --decides network --distribution value --search-share 0 --sees map --run runs/value
+  dqmq train --decides network --distribution value --ladder 2 --align --explore 0.2
   dqmq train --bits 1 2 3 4 --weight-bits 2 --budget 0.08 --run runs/activations
   dqmq train --lowest-budget 0.08 --budget 0.3 --run runs/many    # one run, many budgets
   dqmq train --data FOLDER --images 580000    # ten passes over the full Fashion-MNIST

@@ -1,6 +1,7 @@
 """Experiments: what is compared is the same for all, what is done is not done again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,18 @@ def test_what_is_done_is_not_done_again(done: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (done / "results").iterdir()} == before
 
 
+def test_what_was_done_by_a_method_that_has_changed_is_done_again(tmp_path: Path) -> None:
+    words = ["run", "smoke", "--run", str(tmp_path), "--methods", "uniform"]
+    main(words)
+    (own,) = load_results(tmp_path / "results")
+    replace(own, recipe="of before", seconds=-1.0).save(tmp_path / "results")
+    main(words)
+    (again,) = load_results(tmp_path / "results")
+    assert again.recipe == own.recipe
+    assert again.rows == own.rows
+    assert again.seconds > 0
+
+
 def test_a_folder_belongs_to_its_study(
     done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -225,7 +238,7 @@ def test_intervals_and_paired_differences() -> None:
     assert mean_of([1.0]).low != mean_of([1.0]).low  # NaN
 
     def result(method: str, seed: int, seconds: float) -> RunResult:
-        return RunResult(Run(method, 0.1, seed), {}, None, 0, 0, seconds, {})
+        return RunResult(Run(method, 0.1, seed), "", {}, None, 0, 0, seconds, {})
 
     results = [result("a", seed, seed + 2.0) for seed in range(5)]
     results += [result("b", seed, float(seed)) for seed in range(1, 7)]
