@@ -7,8 +7,10 @@ is the median over rounds of the quotient of two times taken one after the other
 import ctypes
 import gc
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -34,6 +36,21 @@ _BUDGET = 0.15
 _SCHEDULE = Schedule(images=BATCH * 1000, batch=BATCH)
 _STEPS_FOR_MEMORY = 3
 _DEPLOYED = 512
+_AGENTS: Mapping[str, Mapping[str, Any]] = {
+    "": {},
+    ", by value": {
+        "decides": "network",
+        "ladder": 2,
+        "distribution": "value",
+        "search_share": 0.0,
+        "sees": ("map",),
+        "align": True,
+        "explore": 0.2,
+        "value_images": 2 * BATCH,
+        "settle_images": 2 * BATCH,
+    },
+}
+"""What is written after the name of the agent's decisions, and its settings."""
 
 
 def step_at_fixed_bits(problem: NetworkProblem) -> Callable[[], None]:
@@ -42,31 +59,31 @@ def step_at_fixed_bits(problem: NetworkProblem) -> Callable[[], None]:
     return Trainer(problem, problem.trainable(), objective, _SCHEDULE).advance
 
 
-def step_of_the_agent(problem: NetworkProblem) -> Callable[[], None]:
+def step_of_the_agent(problem: NetworkProblem, name: str = "") -> Callable[[], None]:
     """A training step of the hybrid agent; a whole batch shares its bits where batches do."""
-    settings = HybridSettings(budget=_BUDGET, group=BATCH)
-    return HybridAgent(BitWidthEnv(problem), settings, _SCHEDULE, device="cpu").trainer.advance
+    return _agent(problem, name).trainer.advance
 
 
-def training_row(granularity: str, bar: str, rounds: int) -> Row:
+def training_row(granularity: str, bar: str, rounds: int, name: str = "") -> Row:
     """A training step of the agent against one at fixed bits."""
     problem = _problem(granularity)
-    what = f"a training step, bits for each {granularity}, against one at {_MIDDLE} bits"
-    return compare(what, bar, step_of_the_agent(problem), step_at_fixed_bits(problem), rounds)
+    what = f"a training step, bits for each {granularity}{name}, against one at {_MIDDLE} bits"
+    step = step_of_the_agent(problem, name)
+    return compare(what, bar, step, step_at_fixed_bits(problem), rounds)
 
 
-def deployed_row(rounds: int) -> Row:
+def deployed_row(rounds: int, name: str = "") -> Row:
     """Images at bits of their own, looked at and decided about, against uniform bits."""
     problem = _problem("image")
-    agent = HybridAgent(
-        BitWidthEnv(problem), HybridSettings(budget=_BUDGET), _SCHEDULE, device="cpu"
-    )
+    agent = _agent(problem, name)
+    if name:
+        agent.trainer.advance()  # fits the values that images are told apart by
     mixed = agent.deployed()
     fixed = StaticNetwork(problem.trainable(), problem.uniform(_MIDDLE), problem.normalize)
     images = MixedQualityBatches(problem.data.train, problem.mixture, _DEPLOYED, 0).at(0).images
     return compare(
-        f"{_DEPLOYED} images through the deployed network, each at bits of its own, against "
-        f"{_MIDDLE} bits",
+        f"{_DEPLOYED} images through the deployed network, each at bits of its own{name}, "
+        f"against {_MIDDLE} bits",
         "<= 1.15",
         lambda: mixed(images),
         lambda: fixed(images),
@@ -74,24 +91,22 @@ def deployed_row(rounds: int) -> Row:
     )
 
 
-def memory_row(granularity: str, rounds: int) -> Row:
+def memory_row(granularity: str, rounds: int, name: str = "") -> Row:
     """What training steps take on top of a fresh process, against fixed bits."""
-    found = [
-        _peak("agent", granularity) / _peak("fixed", granularity) for _ in range(min(rounds, 3))
-    ]
-    return middle(f"memory of training steps, bits for each {granularity}", "<= 1.5", found)
+    found = [_peak(granularity, name) / _peak(granularity, None) for _ in range(min(rounds, 3))]
+    return middle(f"memory of training steps, bits for each {granularity}{name}", "<= 1.5", found)
 
 
-def peak_memory(which: str, granularity: str) -> int:
+def peak_memory(granularity: str, name: str | None) -> int:
     """Bytes that a few training steps need for as long as they take; Linux alone tells.
 
     Args:
-        which: ``agent`` or ``fixed``.
         granularity: of the problem.
+        name: of the agent's decisions; fixed bits where it is ``None``.
     """
     torch.set_num_threads(1)
-    make = {"agent": step_of_the_agent, "fixed": step_at_fixed_bits}[which]
-    step = make(_problem(granularity))
+    problem = _problem(granularity)
+    step = step_at_fixed_bits(problem) if name is None else step_of_the_agent(problem, name)
     step()  # what is made once, such as the state of the optimiser, is part of what stays
     before = _reset_peak()
     for _ in range(_STEPS_FOR_MEMORY):
@@ -99,9 +114,9 @@ def peak_memory(which: str, granularity: str) -> int:
     return _resident("VmHWM") - before
 
 
-def _peak(which: str, granularity: str) -> int:
+def _peak(granularity: str, name: str | None) -> int:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(peak_memory, (which, granularity))
+        return pool.apply(peak_memory, (granularity, name))
 
 
 def _reset_peak() -> int:
@@ -119,6 +134,11 @@ def _resident(name: str) -> int:
     return int(kilobytes) * 1024
 
 
+def _agent(problem: NetworkProblem, name: str) -> HybridAgent:
+    settings = HybridSettings(**{"budget": _BUDGET, "group": BATCH, **_AGENTS[name]})
+    return HybridAgent(BitWidthEnv(problem), settings, _SCHEDULE, device="cpu")
+
+
 def _problem(granularity: str) -> NetworkProblem:
     return ZooSetting(granularity=granularity, bits=_BITS).problem()
 
@@ -133,12 +153,15 @@ def main(rounds: int = 8, threads: int = 2, output: Path = Path("benchmarks/HYBR
     """
     torch.set_num_threads(threads)
     parts: list[Callable[[], Row]] = [
-        lambda: training_row("batch", "<= 1.6", rounds),
-        lambda: training_row("image", "<= 2.5", rounds),
-        lambda: deployed_row(rounds),
-        lambda: memory_row("batch", rounds),
-        lambda: memory_row("image", rounds),
+        partial(training_row, "batch", "<= 1.6", rounds),
+        partial(memory_row, "batch", rounds),
     ]
+    for name in _AGENTS:
+        parts += [
+            partial(training_row, "image", "<= 2.5", rounds, name),
+            partial(deployed_row, rounds, name),
+            partial(memory_row, "image", rounds, name),
+        ]
     made = []
     with progress(len(parts), "bench", "row") as bar:
         for part in parts:
