@@ -193,8 +193,8 @@ def study_names() -> list[str]:
     return sorted(path.stem for path in STUDIES.glob("*.toml"))
 
 
-def load_study(name: str, **changed: Any) -> Study:
-    """Read a study.
+def load_study(name: str, /, **changed: Any) -> Study:
+    """Read a study; a file that says ``based_on`` has what it leaves out from that other one.
 
     Args:
         name: of one that comes with the package, or path of a TOML file.
@@ -210,7 +210,9 @@ def load_study(name: str, **changed: Any) -> Study:
         fields = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ResultError(f"study: {path} is no TOML file: {error}") from error
-    return make(Study, {**fields, **changed}, f"study {path.stem}")
+    base = fields.pop("based_on", None)
+    fields |= changed
+    return load_study(base, **fields) if base else make(Study, fields, f"study {path.stem}")
 
 
 def _for_tuning(data: ImageData) -> ImageData:

@@ -29,6 +29,14 @@ from dqmq_env.training.loop import Schedule
 SMOKE = ["run", "smoke", "--methods", "hybrid, static", "hybrid, by image"]
 
 
+def test_a_study_has_what_it_leaves_out_from_the_one_it_is_based_on() -> None:
+    base, own = load_study("resnet8"), load_study("resnet8-long")
+    assert own == replace(
+        base, name="resnet8-long", seeds=(0, 1, 2, 3, 4), train_images=3 * base.train_images
+    )
+    assert load_study("resnet8-long", seeds=(7,)).seeds == (7,)
+
+
 @pytest.mark.parametrize("name", study_names())
 def test_shipped_studies_can_begin(name: str) -> None:
     study = load_study(name)
