@@ -180,7 +180,9 @@ def test_every_architecture_and_granularity_in_another_process(
         assert found[key].numpy().tobytes() == value.numpy().tobytes(), key
 
 
-@pytest.mark.parametrize("settings", [{"sees": EVERYTHING}, BY_VALUE, {**BY_VALUE, "align": True}])
+@pytest.mark.parametrize(
+    "settings", [{"sees": EVERYTHING}, BY_VALUE, {**BY_VALUE, "ladder": 2, "align": True}]
+)
 def test_decisions_about_activations_alone_are_packed(
     make_tiny_problem: Callable[..., NetworkProblem], settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -233,7 +235,7 @@ def test_onnx_takes_the_same_decisions_in_another_process(
         ("image", {"distribution": "gumbel", "sees": ("statistics",)}, {}),
         ("image", {"sees": ("channels",)}, {"bits": (1, 2, 4), "weight_bits": 2}),
         ("image", BY_VALUE, {"bits": (1, 2, 4), "weight_bits": 2}),
-        ("image", {**BY_VALUE, "align": True}, {"bits": (1, 2, 4), "weight_bits": 2}),
+        ("image", {**BY_VALUE, "ladder": 2, "align": True}, {"bits": (1, 2, 4), "weight_bits": 2}),
     ],
 )
 def test_onnx_of_other_policies(
