@@ -170,12 +170,7 @@ class QuantizedNetwork(nn.Module):
         Args:
             x: normalised images, shape (N, C, H, W); they pass through the network in float.
         """
-        visit_inputs(
-            self,
-            x,
-            lambda layer, activation, uses: activation if len(layer.options) > 1 else None,
-            lambda layer, parts: _align(layer, parts),
-        )
+        visit_inputs(self, x, lambda layer, activation, uses: activation, _align)
         for layer in self.layers:
             if layer.alignment is not None:
                 layer.alignment.train(layer.training)
@@ -232,7 +227,6 @@ class QuantizedNetwork(nn.Module):
         return lambda index, activation: choices[index]
 
 
-def _align(layer: QuantizedLayer, parts: Sequence[Tensor | None]) -> None:
-    received = [part for part in parts if part is not None]
-    if received:
-        layer.align(torch.cat(received))
+def _align(layer: QuantizedLayer, parts: list[Tensor]) -> None:
+    if len(layer.options) > 1:
+        layer.align(torch.cat(parts))
