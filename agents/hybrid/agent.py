@@ -34,7 +34,7 @@ from dqmq_env.task.observation import ObservationLayout
 from dqmq_env.training.loop import Callback, Schedule, Trainer
 from dqmq_env.training.state import load_state, save_state
 
-SCHEMA = "dqmq-hybrid-agent/5"
+SCHEMA = "dqmq-hybrid-agent/6"
 _AUGMENTED = 2
 _RARE = 0.01
 """A rung that fewer of the images are given is not trained enough to be measured."""
@@ -103,7 +103,7 @@ class HybridAgent:
         self._widths = self.network.layers[decided[0]].widths
         self._layout = ObservationLayout(self._widths)
         self._objective = HybridObjective(
-            self.policy, self.costing, settings, problem.granularity, schedule.seed, self._rest
+            self.policy, self.costing, settings, problem.granularity, schedule, self._rest
         )
         self.trainer = Trainer(
             problem, self.network, self._objective, schedule, folder, self.device, "hybrid"
@@ -179,6 +179,7 @@ class HybridAgent:
             raise SettingError(f"budget: got {budget}, allowed is {low} to {high}")
         dynamic = self._dynamic(high if budget is None else budget)
         dynamic.network = self.network.folded()
+        dynamic.policy = self.policy.folded(dynamic.network)
         return dynamic
 
     def save(self, path: Path) -> None:
@@ -237,7 +238,11 @@ class HybridAgent:
     def _calibrate_view(self) -> None:
         """Let the policy know how what it sees is spread, that of layers in float."""
         view, layers = self.policy.view, self.network.layers
-        view.calibrate_cells(self.problem.calibration)
+        images = self.problem.calibration
+        view.calibrate_cells(images)
+        if self.policy.modulation is not None:
+            x = self.problem.normalize(images)
+            self.policy.modulation.calibrate(self.network, images, x)
         if not view.channels:
             return
         numbers = {index: n for n, index in enumerate(decided_layers(self.network))}
@@ -258,19 +263,18 @@ class HybridAgent:
         passed = self._measure_norms() if self.policy.head.fitted else 0
         dynamic = self._dynamic(self.settings.budget)
         batches = self._batches("values", self.settings.value_images, shift=0)
+        places = self.costing.within(self.settings.budgets, self.settings.reach)
+        losses: Losses = Forecast(dynamic, self.problem.network, places)
         if self.trainer.step:
-            places, looked = self._in_use(dynamic, batches[:_SEEN])
-            losses: Losses = Measured(dynamic, places)
-            passed += looked
-        else:
-            losses = Forecast(dynamic, self.problem.network)
+            if self.policy.head.fitted:
+                places, looked = self._in_use(dynamic, batches[:_SEEN])
+                passed += looked
+            losses = Measured(dynamic, places)
         fit_values(dynamic, batches, losses, self.schedule.seed)
         return passed + losses.images + self._meet_budget()
 
     def _in_use(self, dynamic: DynamicNetwork, batches: Sequence[Batch]) -> tuple[list[int], int]:
         """Rungs that the network is trained at, and the number of images passed to know it."""
-        if not self.policy.head.fitted:  # drawn so far, each of them
-            return list(range(len(self.policy.levels))), 0
         found = [dynamic.look(batch.images) for batch in batches]
         shares = dynamic.shares_of(joined([look for look, _ in found]))
         taken = (shares >= _RARE).nonzero()[:, 0].tolist()
@@ -293,10 +297,12 @@ class HybridAgent:
         """Where the policy starts, so that the budget is met; returns images passed."""
         # to shift an image makes it look harder, and values follow how it looks
         shift = 0 if isinstance(self.policy.head, ValueHead) else _AUGMENTED
-        batches = self._batches("settle", self.settings.settle_images, shift)
+        dynamic, count = self._dynamic(self.settings.budget), self.settings.settle_images
+        if count and dynamic.looks_at_images_alone:  # where more of them cost nothing
+            count = max(count, self.settings.value_images)
+        batches = self._batches("settle", count, shift)
         if not batches:
             return 0
-        dynamic = self._dynamic(self.settings.budget)
         passed = meet_budget(dynamic, [batch.images for batch in batches])
         if self.problem.granularity == "static" and not self.policy.once:
             spend_rest(self.policy, self.costing, self.settings.last_temperature)

@@ -1,5 +1,6 @@
 """What decisions cost, the controller's own work included."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -59,6 +60,21 @@ class Costing:
         levels = [self._levels[place] for place in alike]
         found: list[float] = np.interp(self.of_network, costs, levels).tolist()
         return found
+
+    def within(self, budgets: tuple[float, float], reach: int | None) -> list[int]:
+        """Rungs that are so many steps from a range of budgets at most; all without ``reach``.
+
+        Args:
+            budgets: lowest and highest.
+            reach: with 1, no further than the rung below and the one above; they are one where a
+                budget is spent to the last.
+        """
+        count = len(self.of_network)
+        if reach is None:
+            return list(range(count))
+        below = bisect_right(self.of_network, budgets[0]) - 1
+        above = bisect_left(self.of_network, budgets[1])
+        return list(range(max(0, below + 1 - reach), min(count, above + reach)))
 
     def level_of(self, budget: float) -> float:
         """The fractional number of bits, between two levels of the policy, that a budget buys."""

@@ -14,7 +14,7 @@ from dqmq_env.evaluation.deployed import Prediction
 from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.quality import describe
 from dqmq_env.quantization.assignment import LayerBits
-from dqmq_env.quantization.choice import ImageBits
+from dqmq_env.quantization.choice import Chooser, ImageBits
 from dqmq_env.quantization.network import QuantizedNetwork
 
 
@@ -82,7 +82,7 @@ class DynamicNetwork:
             self._settings.last_temperature,
             limit=budget if self._settings.hold == "image" else None,
         )
-        return self.network(self.normalize(images), controller), controller
+        return self._through(images, controller, scene), controller
 
     @torch.no_grad()
     def at_bits(self, images: Tensor, bits: Tensor) -> Tensor:
@@ -94,8 +94,7 @@ class DynamicNetwork:
             places = [layer.widths.index(own) for own in bits[:, index].tolist()]
             return ImageBits(tuple(layer.options[place] for place in places))
 
-        logits: Tensor = self.network(self.normalize(images), choose)
-        return logits
+        return self._through(images, choose, self._scene(images))
 
     @torch.no_grad()
     def at_place(self, images: Tensor, place: int) -> tuple[Look, Tensor]:
@@ -122,7 +121,7 @@ class DynamicNetwork:
                 looks.append(self.policy.view.look(0, scene, activation, reach))
             return layer.options[places.get(index, 0)]
 
-        logits: Tensor = self.network(self.normalize(images), choose)
+        logits = self._through(images, choose, scene)
         return looks[0], logits
 
     @torch.no_grad()
@@ -145,6 +144,11 @@ class DynamicNetwork:
     def looks_once(self) -> bool:
         """Whether what an image costs follows from what is seen before the first decision."""
         return self.policy.once and self._settings.hold == "mean"
+
+    @property
+    def looks_at_images_alone(self) -> bool:
+        """Whether it follows from the image, without a pass through the network."""
+        return self.looks_once and self.policy.view.needs_images_alone
 
     def cost_of(self, look: Look) -> float:
         """The average cost of groups, where :attr:`looks_once` holds."""
@@ -170,4 +174,10 @@ class DynamicNetwork:
 
     def _scene(self, images: Tensor) -> Scene:
         groups = len(images) if self.granularity == "image" else 1
-        return self.policy.view.scene(images, groups, self.describe)
+        return self.policy.scene(images, groups, self.describe)
+
+    def _through(self, images: Tensor, chooser: Chooser, scene: Scene) -> Tensor:
+        """Logits (N, classes) of images."""
+        around = self.policy.around(chooser, scene)
+        logits: Tensor = self.network(self.normalize(images), around)
+        return logits

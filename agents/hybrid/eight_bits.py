@@ -18,6 +18,22 @@ def rounded(x: Tensor, reach: float | Tensor) -> Tensor:
     return x + (on_grid - x.detach())
 
 
+def product(x: Tensor, reach: float, weight: Tensor) -> Tensor:
+    """``x`` (G, E) times a weight (E, C), both on 8-bit grids, shape (G, C).
+
+    Sums are of integers, and thus exact: what a row gives does not depend on the others.
+
+    Args:
+        x: up to ``reach`` in magnitude.
+        reach: see :func:`rounded`.
+        weight: on the grid that its own largest magnitude reaches.
+    """
+    top = weight.detach().abs().max()
+    step = torch.where(top > 0, top, torch.ones_like(top)) / _TOP
+    codes = rounded(x * (_TOP / reach), _TOP) @ rounded(weight / step, _TOP)
+    return codes * (step * (reach / _TOP))
+
+
 def rounded_weight(weight: Tensor) -> Tensor:
     """A weight on the grid that its own largest magnitude reaches."""
     return rounded(weight, weight.detach().abs().max().clamp_min(torch.finfo(weight.dtype).tiny))

@@ -78,7 +78,7 @@ class Study:
         batch = batches.at(0)
         self.x, self.labels = problem.normalize(batch.images), batch.labels
         groups = len(batch.images) // _GROUP
-        self.scene = agent.policy.view.scene(batch.images, groups)
+        self.scene = agent.policy.scene(batch.images, groups)
         self.budget = torch.full((groups,), agent.settings.budget)
         self.parameters = list(agent.policy.head.parameters())
 

@@ -16,6 +16,7 @@ from agents.hybrid.settings import HybridSettings
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.randomness import torch_generator
 from dqmq_env.training.log import TrainingLog
+from dqmq_env.training.loop import Schedule
 from dqmq_env.training.objective import Step
 
 
@@ -35,7 +36,7 @@ class HybridObjective:
         costing: of the network's layers.
         settings: see :class:`~agents.hybrid.settings.HybridSettings`.
         granularity: of the problem.
-        seed: of sampling.
+        schedule: gives the seed of sampling, and the rate at which grids are learned.
         at_rest: called when the policy has learned, and each time that it is looked over again;
             returns a number of images.
 
@@ -49,10 +50,11 @@ class HybridObjective:
         costing: Costing,
         settings: HybridSettings,
         granularity: str,
-        seed: int,
+        schedule: Schedule,
         at_rest: Callable[[], int],
     ) -> None:
-        self.policy, self.costing, self.settings, self.seed = policy, costing, settings, seed
+        self.policy, self.costing, self.settings = policy, costing, settings
+        self.seed, self._learning_rate = schedule.seed, schedule.learning_rate
         self.size = 1 if granularity == "image" else settings.group
         self.group = self.size if granularity == "batch" else 1
         self.multiplier = Multiplier(len(policy.knots), settings.multiplier_rate, settings.penalty)
@@ -74,13 +76,16 @@ class HybridObjective:
     @property
     def identity(self) -> dict[str, Any]:
         """See :class:`~dqmq_env.training.objective.Objective`."""
-        sees = list(self.settings.sees)
-        return {**asdict(self.settings), "sees": sees, "granularity": self._granularity}
+        settings = asdict(self.settings)
+        lists = {name: list(settings[name]) for name in ("follow", "sees")}
+        return {**settings, **lists, "granularity": self._granularity}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See :class:`~dqmq_env.training.objective.Objective`."""
-        parameters = list(self.policy.parameters())
-        return [{"params": parameters, "lr": self.settings.policy_rate, "weight_decay": 0.0}]
+        groups = [(self.policy.deciding(), self.settings.policy_rate)]
+        if self.policy.modulation is not None:  # it is learned as the weights are
+            groups.append((list(self.policy.modulation.parameters()), self._learning_rate))
+        return [{"params": own, "lr": rate, "weight_decay": 0.0} for own, rate in groups]
 
     def loss(self, network: QuantizedNetwork, step: Step) -> Tensor:
         """See :class:`~dqmq_env.training.objective.Objective`."""
@@ -90,7 +95,7 @@ class HybridObjective:
             self._rests += 1
         generator = torch_generator(self.seed, "bits", step.number)
         groups = len(step.x) // self.size
-        scene = self.policy.view.scene(step.batch.images, groups)
+        scene = self.policy.scene(step.batch.images, groups)
         budget = self._budgets(groups, generator).to(step.x)
         temperature = self.settings.temperature(step.progress)
 
@@ -108,7 +113,7 @@ class HybridObjective:
             )
 
         controller = controller_of()
-        losses = step.losses(network(step.x, controller))
+        losses = step.losses(network(step.x, self.policy.around(controller, scene)))
         task = losses.mean()
         cost = controller.expected_cost if self._searching else controller.cost().to(budget)
         self._bits = controller.bits
@@ -125,7 +130,7 @@ class HybridObjective:
         if self._gradient.paired:
             other = controller_of()
             with torch.no_grad():
-                against = step.losses(network(step.x, other))
+                against = step.losses(network(step.x, self.policy.around(other, scene)))
             task = task + paired_term(losses, controller, against, other)
         elif controller.log_probability is not None:
             task = task + score_term(losses, controller.log_probability)

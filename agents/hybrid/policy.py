@@ -1,5 +1,6 @@
 """The policy network: from image quality and activations to a distribution over bits."""
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -7,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from agents.hybrid.heads import HEADS, Drawn
+from agents.hybrid.modulation import Modulation
 from agents.hybrid.settings import HybridSettings
-from agents.hybrid.view import Look, View
+from agents.hybrid.view import Describe, Look, Scene, View
+from dqmq_env.quality import describe
+from dqmq_env.quantization.choice import Chooser
 from dqmq_env.quantization.network import QuantizedNetwork
 
 _MAC_BOPS = 8 * 8
@@ -27,8 +31,10 @@ class BitPolicy(nn.Module):
         budgets: lowest and highest budget that it is for.
         ladder: places of all layers' widths, of each rung, shape (K, D), where one decision,
             between rungs, holds for all layers; without it each is decided, between its widths.
+        modulation: makes grids follow the image, where they do.
 
     Attributes:
+        modulation: see above.
         once: whether one decision holds for all layers.
         rungs: places of all layers' widths where each decision is the first, second, ..., (K, D).
         levels: K numbers of bits, ascending, that a decision is between.
@@ -46,9 +52,11 @@ class BitPolicy(nn.Module):
         decisions: int,
         budgets: tuple[float, float],
         ladder: Sequence[Sequence[int]] | None = None,
+        modulation: Modulation | None = None,
     ) -> None:
         super().__init__()
         self.view = view
+        self.modulation = modulation
         self.decisions = decisions
         self.budgets = budgets
         self.once = ladder is not None
@@ -110,10 +118,44 @@ class BitPolicy(nn.Module):
         drawn = self.head.draw(decision, seen, start, temperature, generator, allowed)
         return drawn, memory
 
+    def scene(self, images: Tensor, groups: int, described_by: Describe = describe) -> Scene:
+        """What is seen of uint8 images (N, C, H, W), of which consecutive ones form G groups."""
+        return self._widest.scene(images, groups, described_by)
+
+    def around(self, chooser: Chooser, scene: Scene) -> Chooser:
+        """A chooser of bits, with what else of the layers follows the image.
+
+        Args:
+            chooser: of bits.
+            scene: what is seen of the images.
+        """
+        return chooser if self.modulation is None else self.modulation.around(chooser, scene)
+
+    def folded(self, network: QuantizedNetwork) -> "BitPolicy":
+        """The policy for a network whose batch norms have been folded."""
+        if self.modulation is None:
+            return self
+        found = copy.deepcopy(self)
+        found.modulation = self.modulation.folded(network)
+        return found
+
+    def deciding(self) -> list[nn.Parameter]:
+        """The parameters that decide about bits."""
+        others = () if self.modulation is None else self.modulation.parameters()
+        left_out = {id(own) for own in others}
+        return [own for own in self.parameters() if id(own) not in left_out]
+
     def bops(self) -> int:
         """Bit operations for all decisions about one image, as 8-bit multiply-accumulates."""
         numbers = 1 if hasattr(self.head, "location") else len(self.levels)
-        return self.view.bops() + self._drawn * self.view.size * numbers * _MAC_BOPS
+        total = self._widest.scene_bops() + self.view.bops()
+        total += self._drawn * self.view.size * numbers * _MAC_BOPS
+        return total + (0 if self.modulation is None else self.modulation.bops())
+
+    @property
+    def _widest(self) -> View:
+        """The view that looks at all of the image that any does."""
+        return self.view if self.modulation is None else self.modulation.view
 
 
 _KNOTS = 8
@@ -154,14 +196,20 @@ def make_policy(network: QuantizedNetwork, settings: HybridSettings, granularity
     """
     decided, once = decided_layers(network), settings.decides == "network"
     low, high = settings.budgets
+    sees = () if granularity == "static" else settings.sees
     view = View(
         network.specs[0].input_shape,
         [network.specs[index] for index in (decided[:1] if once else decided)],
-        () if granularity == "static" else settings.sees,
+        sees if "bits" in settings.follow else (),
         settings.embedding,
         # a value is the same whatever the budget, which sets its price
         budget=low != high and settings.distribution != "value",
     )
     widths = network.layers[decided[0]].widths
     ladder = ladder_of(len(widths), len(decided), settings.ladder) if once else None
-    return BitPolicy(view, settings.distribution, widths, len(decided), (low, high), ladder)
+    modulation = None
+    if sees and "grids" in settings.follow:
+        modulation = Modulation(network, sees, settings.embedding)
+    return BitPolicy(
+        view, settings.distribution, widths, len(decided), (low, high), ladder, modulation
+    )

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from agents.hybrid.gradient import GRADIENTS
 from agents.hybrid.heads import HEADS
-from agents.hybrid.view import SOURCES
+from agents.hybrid.view import IMAGE_SOURCES, SOURCES
 from dqmq_env.errors import SettingError
 
 _HOLDS = ("mean", "image")
 _DECIDES = ("layer", "network")
+_FOLLOW = ("bits", "grids")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,12 @@ class HybridSettings:
         ladder: rungs from one width to the next. With 1 all layers of a rung have the same of their
             widths; with 2 there is a rung between, where the later half of the layers is one width
             ahead, and so on, down to one layer at a time.
+        reach: with ``value``, how many rungs on either side of the budget images can take: with 1
+            the one that just costs less and the one that just costs more; all when left out.
         hold: ``mean`` bounds the average over the mixture, ``image`` the BOPs of each image.
+        follow: what follows what the policy sees, any of ``bits`` and ``grids``: the scale and the
+            offset of each layer's output channels, and with them the grids that they are rounded
+            on, see :mod:`~agents.hybrid.modulation`. What does not is the same for all images.
         sees: what the policy sees, any of ``quality`` (the descriptor), ``statistics`` (four pooled
             numbers of what the layer receives), ``channels`` (the mean of each channel of what this
             layer and those before it receive) and ``map`` (brightness and contrast of each of the
@@ -73,7 +79,9 @@ class HybridSettings:
     lowest_budget: float | None = None
     decides: str = "layer"
     ladder: int = 1
+    reach: int | None = None
     hold: str = "mean"
+    follow: tuple[str, ...] = ("bits",)
     sees: tuple[str, ...] = ("quality", "statistics")
     distribution: str = "logistic"
     gradient: str = "neighbour"
@@ -92,7 +100,8 @@ class HybridSettings:
     settle_images: int = 2_000
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sees", tuple(self.sees))  # a list, where it comes from a file
+        for name in ("follow", "sees"):  # lists, where they come from a file
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, value, allowed in (
             ("decides", self.decides, _DECIDES),
             ("hold", self.hold, _HOLDS),
@@ -113,6 +122,10 @@ class HybridSettings:
             raise SettingError(
                 f"ladder: got {self.ladder}, allowed is 1, and more with decides='network'"
             )
+        if self.reach is not None and (self.reach < 1 or not by_value):
+            raise SettingError(
+                f"reach: got {self.reach}, allowed are 1 and more with distribution='value'"
+            )
         if self.refits < 0 or (self.refits and not by_value):
             raise SettingError(
                 f"refits: got {self.refits}, allowed are 0 and more with distribution='value'"
@@ -124,6 +137,15 @@ class HybridSettings:
         unknown = sorted(set(self.sees) - set(SOURCES))
         if unknown:
             raise SettingError(f"sees: got {unknown}, allowed are {list(SOURCES)}")
+        if not self.follow or set(self.follow) - set(_FOLLOW):
+            raise SettingError(
+                f"follow: got {list(self.follow)}, allowed are one or both of {list(_FOLLOW)}"
+            )
+        if "grids" in self.follow and not set(self.sees) & set(IMAGE_SOURCES):
+            raise SettingError(
+                f"follow: got 'grids' with sees={list(self.sees)}, which needs one of "
+                f"{list(IMAGE_SOURCES)}"
+            )
         if self.lowest_budget is not None and not 0 < self.lowest_budget < self.budget:
             raise SettingError(
                 f"lowest_budget: got {self.lowest_budget}, allowed is above 0 and below "

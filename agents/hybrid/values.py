@@ -82,16 +82,16 @@ class Forecast:
     Args:
         dynamic: a network with a policy, of which one decision is about the whole network.
         network: the float one, in eval mode.
+        places: of the rungs that are forecast.
 
     Attributes:
         images: see :class:`Losses`.
-        places: of all rungs.
+        places: see above.
     """
 
-    def __init__(self, dynamic: DynamicNetwork, network: nn.Module) -> None:
-        self._dynamic = dynamic
+    def __init__(self, dynamic: DynamicNetwork, network: nn.Module, places: Sequence[int]) -> None:
+        self._dynamic, self.places = dynamic, places
         self._network = copy.deepcopy(network).to(dynamic.policy.shift.device)
-        self.places: Sequence[int] = range(len(dynamic.policy.levels))
         self.images = 0
 
     @torch.no_grad()
@@ -103,7 +103,7 @@ class Forecast:
         said = self._network(self._dynamic.normalize(batch.images)).log_softmax(1)
         entropy = -(said.exp() * said).sum(1).unflatten(0, (len(look.scene.quality), -1)).mean(1)
         bits = entropy.new_tensor(self._dynamic.costing.as_uniform)
-        return look, entropy[:, None] * torch.pow(4.0, bits[0] - bits)
+        return look, entropy[:, None] * torch.pow(4.0, bits[0] - bits[list(self.places)])
 
 
 def fit_values(

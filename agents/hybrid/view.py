@@ -18,6 +18,8 @@ from dqmq_env.quality import DESCRIPTOR_NAMES, describe, descriptor_bops
 from dqmq_env.quantization.spec import LayerSpec
 
 SOURCES = ("quality", "statistics", "channels", "map")
+IMAGE_SOURCES = ("quality", "map")
+"""Those that are looked at before the first layer."""
 _MAC_BOPS = 8 * 8
 _SPREAD = 4.0
 """Channel means and cells are cut off at so many standard deviations."""
@@ -197,12 +199,15 @@ class View(nn.Module):
             means = channel_means(activation, reach, len(activation))
             self._calibrate(f"channels_{decision}", means)
 
-    def bops(self) -> int:
-        """Bit operations for all that is looked at of one image and made of it."""
+    def scene_bops(self) -> int:
+        """Bit operations for what is looked at of one image before the network."""
         channels, height, width = self._shape
         total = descriptor_bops(height, width, channels) if "quality" in self.sees else 0
-        if self.cells is not None:
-            total += image_cells_bops(self._shape) + self.cells.numel() * _MAC_BOPS
+        return total + (image_cells_bops(self._shape) if "map" in self.sees else 0)
+
+    def bops(self) -> int:
+        """Bit operations for what is made of it, and for what is looked at within the network."""
+        total = 0 if self.cells is None else self.cells.numel() * _MAC_BOPS
         for number, spec in enumerate(self._specs):
             if "statistics" in self.sees:
                 total += statistics_bops(spec.input_shape)

@@ -19,7 +19,7 @@ from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.export.dynamic import Dynamic
 from dqmq_env.export.onnx_extra import export_extra
 from dqmq_env.export.onnx_names import BITS, COST, IMAGES, LOGITS
-from dqmq_env.quantization.choice import RelaxedBits
+from dqmq_env.quantization.choice import LayerChoice, Modulated, RelaxedBits
 from dqmq_env.quantization.layer import QuantizedLayer
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.surgery import replace_module
@@ -128,9 +128,14 @@ class _OpenLayer(QuantizedLayer):
         if self.chosen is None:
             assert self.chooser is not None
             self.chosen = self.chooser(self.index, x)
-            if isinstance(self.chosen, RelaxedBits):
-                assert self.chosen.sample is not None
-                self.places.choice = [self.chosen.sample]
+        return self.compute(x, self.chosen)
+
+    def compute(self, x: Tensor, choice: LayerChoice) -> Tensor:
+        if isinstance(choice, Modulated):
+            return super().compute(x, choice)
+        if isinstance(choice, RelaxedBits):
+            assert choice.sample is not None
+            self.places.choice = [choice.sample]
         output: Tensor = self.places(x)
         return output
 

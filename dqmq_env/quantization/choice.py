@@ -46,7 +46,35 @@ class ImageBits:
 
 HardBits = LayerBits | ImageBits
 
-LayerChoice = HardBits | RelaxedBits
+
+@dataclass(frozen=True)
+class Modulated:
+    """Bits, and a scale and an offset of each output channel, of each group of images.
+
+    A batch of N images consists of G groups of N / G consecutive images. At work both go into the
+    rounding that follows, which scales and shifts each channel anyway.
+
+    Attributes:
+        bits: what the layer is computed at.
+        scale: what its output is multiplied by, shape (G, O).
+        offset: what is added then, shape (G, O).
+    """
+
+    bits: "LayerChoice"
+    scale: Tensor
+    offset: Tensor
+
+    def applied(self, output: Tensor) -> Tensor:
+        """The layer's output (N, O, ...), scaled and shifted."""
+        sides = (-1, self.scale.shape[1], *(1,) * (output.ndim - 2))
+        scale, offset = self.scale, self.offset
+        if len(scale) > 1:
+            repeats = len(output) // len(scale)
+            scale, offset = (own.repeat_interleave(repeats, 0) for own in (scale, offset))
+        return output * scale.view(sides) + offset.view(sides)
+
+
+LayerChoice = HardBits | RelaxedBits | Modulated
 
 Chooser = Callable[[int, Tensor], LayerChoice]
 """Maps a layer's index in forward order, and the activation that it receives, to its bits."""

@@ -80,6 +80,9 @@ def _fold(layer: nn.Module, norm: Any) -> None:
     if isinstance(layer, QuantizedLayer):
         gain = torch.ones_like(norm.running_var) if norm.weight is None else norm.weight
         layer.output_scale = gain * (norm.running_var + norm.eps).rsqrt()
+        layer.output_shift = -norm.running_mean * layer.output_scale
+        if norm.bias is not None:
+            layer.output_shift += norm.bias
         if layer.rounded is not None:
             layer.rounded.bias.mul_(layer.output_scale)
         if layer.alignment is not None:

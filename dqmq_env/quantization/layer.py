@@ -11,7 +11,7 @@ from dqmq_env.errors import AssignmentError
 from dqmq_env.quantization.alignment import Alignment
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.candidates import joint_options, telling_widths
-from dqmq_env.quantization.choice import Chooser, ImageBits, LayerChoice
+from dqmq_env.quantization.choice import Chooser, ImageBits, LayerChoice, Modulated
 from dqmq_env.quantization.grid import FLOAT_BITS, Grid, activation_grid
 from dqmq_env.quantization.kernel import Kernel
 from dqmq_env.quantization.per_image import compute_per_image
@@ -42,6 +42,8 @@ class QuantizedLayer(nn.Module):
 
     Attributes:
         kernel: another way to compute the layer where no gradients are asked for, if there is one.
+        output_scale: factor on each output channel of a batch norm that was folded in, shape (O,).
+        output_shift: what it adds after that.
     """
 
     weight_log_step: nn.Parameter
@@ -49,6 +51,7 @@ class QuantizedLayer(nn.Module):
     activation_zero: Tensor
     activation_range: Tensor
     output_scale: Tensor | None
+    output_shift: Tensor | None
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class QuantizedLayer(nn.Module):
         self.register_buffer("activation_zero", zeros)
         self.register_buffer("activation_range", torch.ones(()))
         self.register_buffer("output_scale", None)
+        self.register_buffer("output_shift", None)
         self.rounded: RoundedWeights | None = None
         self.alignment: Alignment | None = None
         self.kernel: Kernel | None = None
@@ -96,6 +100,8 @@ class QuantizedLayer(nn.Module):
             AssignmentError: the bits are not among the candidates (nor 32, for float), or the
                 probabilities do not fit the batch.
         """
+        if isinstance(choice, Modulated):
+            return choice.applied(self.compute(x, choice.bits))
         if isinstance(choice, LayerBits):
             return self._at(x, choice)
         if isinstance(choice, ImageBits):

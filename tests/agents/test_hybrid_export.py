@@ -59,6 +59,7 @@ save_file(found, folder / "found.safetensors")
 """
 
 BY_VALUE = {"decides": "network", "distribution": "value", "sees": ("map",)}
+IN_ALL = {**BY_VALUE, "ladder": 2, "align": True, "follow": ("bits", "grids")}
 
 ONNX_READER = """
 import sys
@@ -91,6 +92,9 @@ def lively(agent: HybridAgent) -> HybridAgent:
             if layer.alignment is not None:
                 for parameter in layer.alignment.parameters():
                     parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+        if agent.policy.modulation is not None:
+            for parameter in agent.policy.modulation.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
         if isinstance(agent.policy.head, ValueHead):
             agent.policy.head.fitted.fill_(True)
     agent.network.eval()
@@ -180,9 +184,7 @@ def test_every_architecture_and_granularity_in_another_process(
         assert found[key].numpy().tobytes() == value.numpy().tobytes(), key
 
 
-@pytest.mark.parametrize(
-    "settings", [{"sees": EVERYTHING}, BY_VALUE, {**BY_VALUE, "ladder": 2, "align": True}]
-)
+@pytest.mark.parametrize("settings", [{"sees": EVERYTHING}, BY_VALUE, IN_ALL])
 def test_decisions_about_activations_alone_are_packed(
     make_tiny_problem: Callable[..., NetworkProblem], settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -235,7 +237,8 @@ def test_onnx_takes_the_same_decisions_in_another_process(
         ("image", {"distribution": "gumbel", "sees": ("statistics",)}, {}),
         ("image", {"sees": ("channels",)}, {"bits": (1, 2, 4), "weight_bits": 2}),
         ("image", BY_VALUE, {"bits": (1, 2, 4), "weight_bits": 2}),
-        ("image", {**BY_VALUE, "ladder": 2, "align": True}, {"bits": (1, 2, 4), "weight_bits": 2}),
+        ("image", IN_ALL, {"bits": (1, 2, 4), "weight_bits": 2}),
+        ("batch", {"follow": ("grids",)}, {}),
     ],
 )
 def test_onnx_of_other_policies(

@@ -167,3 +167,46 @@ def test_rungs_that_were_not_trained_are_not_measured_nor_taken(
 def test_settings_out_of_reach_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match=next(iter(settings))):
         HybridSettings(**settings)
+
+
+@given(
+    st.integers(0, 12),
+    st.integers(0, 12),
+    st.floats(0, 1),
+    st.one_of(st.none(), st.integers(1, 15)),
+)
+def test_rungs_within_reach_hold_those_next_to_the_budgets(
+    by_image: HybridAgent, first: int, second: int, share: float, reach: int | None
+) -> None:
+    costs = by_image.costing.of_network
+    last = len(costs) - 1
+    low, high = sorted(
+        costs[min(own, last - 1)] * (1 - share) + costs[min(own, last - 1) + 1] * share
+        for own in (first, second)
+    )
+    found = by_image.costing.within((low, high), reach)
+    assert found == list(range(found[0], found[-1] + 1))
+    if reach is None:
+        assert found == list(range(len(costs)))
+        return
+    assert costs[found[0]] <= low
+    assert costs[found[-1]] >= high
+    below = [place for place, cost in enumerate(costs) if cost <= low]
+    above = [place for place, cost in enumerate(costs) if cost >= high]
+    assert found[0] == max(0, below[-1] + 1 - reach)
+    assert found[-1] == min(last, above[0] - 1 + reach)
+
+
+def test_images_take_no_rung_out_of_reach(make_problem: Callable[..., NetworkProblem]) -> None:
+    agent = make_agent(make_problem("image"), ladder=6, reach=1, refits=1, **BY_VALUE).learn()
+    prediction = agent.deployed()(mixed_images(agent.problem, 192))
+    costs = agent.costing.of_network
+    near = [max(own for own in costs if own <= 0.09), min(own for own in costs if own >= 0.09)]
+    assert sorted(prediction.cost.unique().tolist()) == pytest.approx(near)
+    assert float(prediction.cost.mean()) == pytest.approx(0.09, rel=0.02)
+
+
+@pytest.mark.parametrize("settings", [{"reach": 0, **BY_VALUE}, {"reach": 2}])
+def test_a_reach_is_of_rungs_that_are_chosen_by_value(settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=f"reach: got {settings['reach']}"):
+        HybridSettings(**settings)

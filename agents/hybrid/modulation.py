@@ -1,0 +1,119 @@
+"""Grids that follow the image: a scale and an offset of each channel, from what is seen of it.
+
+A layer's output is scaled and shifted before it is rounded for the next one. Where both follow the
+image, so does the grid that it is rounded on: images that are dark, pale or noisy fill it as others
+do. That is the feature-wise linear modulation of Perez et al. (2018, FiLM: Visual Reasoning with a
+General Conditioning Layer), with the image's quality in the place of a question. It is learned
+with the weights, by gradients through the quantised network.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from agents.hybrid.eight_bits import product
+from agents.hybrid.view import IMAGE_SOURCES, Look, Scene, View
+from dqmq_env.quantization.assignment import LayerBits
+from dqmq_env.quantization.choice import Chooser, LayerChoice, Modulated
+from dqmq_env.quantization.grid import FLOAT_BITS
+from dqmq_env.quantization.network import QuantizedNetwork
+from dqmq_env.quantization.surgery import eval_mode
+
+_MAC_BOPS = 8 * 8
+
+
+class Modulation(nn.Module):
+    """Scale and offset of what each layer but the last gives, from an embedding of the image.
+
+    With the embedding e of what is seen (:class:`~agents.hybrid.view.View`), output y of channel c
+    becomes ``(1 + G_c . e) y + u_c (O_c . e)``, where u_c is the spread of that channel in float.
+    It begins as the identity. All products are of 8-bit numbers.
+
+    Args:
+        network: gives the shapes of images and layers.
+        sees: sources of the policy; those of the image itself are seen.
+        embedding: E, size of the embedding.
+    """
+
+    def __init__(self, network: QuantizedNetwork, sees: Sequence[str], embedding: int) -> None:
+        super().__init__()
+        specs = network.specs
+        own = tuple(name for name in sees if name in IMAGE_SOURCES)
+        self.view = View(specs[0].input_shape, specs[:1], own, embedding, budget=False)
+        channels = [spec.out_channels for spec in specs[:-1]]
+        self.scales = nn.ParameterList(torch.zeros(embedding, count) for count in channels)
+        self.offsets = nn.ParameterList(torch.zeros(embedding, count) for count in channels)
+        for number, count in enumerate(channels):
+            self.register_buffer(f"unit_{number}", torch.ones(count))
+            self.register_buffer(f"centre_{number}", torch.zeros(count))
+
+    def around(self, chooser: Chooser, scene: Scene) -> Chooser:
+        """The chooser, with scale and offset beside what it chooses.
+
+        Args:
+            chooser: of bits.
+            scene: what is seen of each of G groups of images.
+        """
+        nothing = scene.quality.new_zeros(len(scene.quality), 1)
+        look: Look = self.view.look(0, scene, nothing, nothing)
+        seen, _ = self.view.embed(0, look, nothing[:, 0], None)
+
+        def choose(index: int, activation: Tensor) -> LayerChoice:
+            bits = chooser(index, activation)
+            if index == len(self.scales):
+                return bits
+            scale = product(seen, 1.0, self.scales[index])
+            offset = product(seen, 1.0, self.offsets[index])
+            unit, centre = getattr(self, f"unit_{index}"), getattr(self, f"centre_{index}")
+            return Modulated(bits, 1 + scale, unit * offset - centre * scale)
+
+        return choose
+
+    @torch.no_grad()
+    def calibrate(self, network: QuantizedNetwork, images: Tensor, x: Tensor) -> None:
+        """Let it know how what it sees is spread, and what the layers give in float.
+
+        Args:
+            network: left in the mode that it was in.
+            images: uint8, shape (N, C, H, W).
+            x: the same as they enter the network.
+        """
+        self.view.calibrate_cells(images)
+
+        def note(layer: nn.Module, inputs: object, output: Tensor) -> None:
+            number = getattr(layer, "index", 0)
+            if number < len(self.scales):
+                spread = output.transpose(0, 1).flatten(1).std(1)
+                getattr(self, f"unit_{number}").copy_(spread.clamp_min(1e-3 * spread.mean()))
+
+        handles = [layer.register_forward_hook(note) for layer in network.layers]
+        try:
+            with eval_mode(network):
+                network(x, lambda index, activation: LayerBits(FLOAT_BITS, FLOAT_BITS))
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def folded(self, network: QuantizedNetwork) -> "Modulation":
+        """A copy that does behind the batch norms that were folded what this one does before them.
+
+        Args:
+            network: with its batch norms folded.
+        """
+        found = copy.deepcopy(self)
+        for number, layer in enumerate(network.layers[:-1]):
+            scale, shift = layer.output_scale, layer.output_shift
+            if scale is not None and shift is not None:
+                unit, centre = getattr(found, f"unit_{number}"), getattr(found, f"centre_{number}")
+                unit.mul_(scale)
+                centre.mul_(scale).add_(shift)
+        return found
+
+    def bops(self) -> int:
+        """Bit operations for one image, beside looking at it."""
+        products = sum(own.numel() for own in (*self.scales, *self.offsets))
+        joined = 2 * sum(own.shape[1] for own in self.offsets)  # by factors of 16 bits
+        total: int = self.view.bops() + (products + 2 * joined) * _MAC_BOPS
+        return total

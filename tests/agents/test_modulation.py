@@ -1,0 +1,233 @@
+"""Grids that follow the image: scale and offset of each channel, from what is seen of it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from agents.hybrid.agent import HybridAgent
+from agents.hybrid.eight_bits import product
+from agents.hybrid.export import HybridPolicy
+from agents.hybrid.settings import HybridSettings
+from dqmq_env.envs.single import BitWidthEnv
+from dqmq_env.errors import SettingError
+from dqmq_env.problem.network_problem import NetworkProblem
+from dqmq_env.quality.batches import MixedQualityBatches
+from dqmq_env.quantization.assignment import LayerBits
+from dqmq_env.quantization.choice import ImageBits, Modulated
+from dqmq_env.training.loop import Schedule
+
+BY_VALUE: dict[str, Any] = {
+    "decides": "network",
+    "distribution": "value",
+    "search_share": 0.0,
+    "value_images": 128,
+    "ladder": 2,
+    "align": True,
+}
+
+
+def make_agent(problem: NetworkProblem, steps: int = 30, **settings: Any) -> HybridAgent:
+    own = {"budget": 0.1, "settle_images": 128, "sees": ("map",), "follow": ("bits", "grids")}
+    schedule = Schedule(images=steps * 32, batch=32, learning_rate=5e-3)
+    return HybridAgent(
+        BitWidthEnv(problem), HybridSettings(**{**own, **settings}), schedule, device="cpu"
+    )
+
+
+def mixed_images(problem: NetworkProblem, count: int = 96) -> Tensor:
+    return MixedQualityBatches(problem.data.train, problem.mixture, count, seed=5).at(0).images
+
+
+@pytest.fixture(scope="module")
+def make_problem(make_tiny_problem: Callable[..., NetworkProblem]) -> Callable[..., NetworkProblem]:
+    return lambda granularity: make_tiny_problem(
+        bits=(1, 2, 4), weight_bits=2, granularity=granularity
+    )
+
+
+@pytest.fixture(scope="module", params=[("bits", "grids"), ("grids",)])
+def trained(
+    request: pytest.FixtureRequest, make_problem: Callable[..., NetworkProblem]
+) -> HybridAgent:
+    return make_agent(make_problem("image"), follow=request.param, **BY_VALUE).learn()
+
+
+def test_an_output_is_scaled_and_shifted_group_by_group(tiny_problem: NetworkProblem) -> None:
+    layer = tiny_problem.trainable().eval().layers[1]
+    x = torch.rand(6, *layer.spec.input_shape)
+    bits = layer.options[-1]
+    plain = layer.compute(x, bits)
+    scale = torch.rand(3, layer.spec.out_channels) + 0.5
+    offset = torch.randn(3, layer.spec.out_channels)
+    found = layer.compute(x, Modulated(bits, scale, offset))
+    for image in range(6):
+        own = plain[image] * scale[image // 2, :, None, None] + offset[image // 2, :, None, None]
+        torch.testing.assert_close(found[image], own)
+    for_all = layer.compute(x, Modulated(ImageBits((bits,) * 6), scale[:1], offset[:1]))
+    torch.testing.assert_close(for_all, plain * scale[0, :, None, None] + offset[0, :, None, None])
+
+
+def test_products_of_integers_do_not_depend_on_what_else_is_in_the_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(70, 8, generator=generator) * 2 - 1
+    weight = torch.randn(8, 33, generator=generator).requires_grad_()
+    together = product(x, 1.0, weight)
+    alone = torch.cat([product(x[row : row + 1], 1.0, weight) for row in range(70)])
+    assert torch.equal(together, alone)
+    torch.testing.assert_close(together, x @ weight, atol=0.15, rtol=0)
+    product(x, 1.0, weight).sum().backward()
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad, x.sum(0)[:, None].expand(8, 33), atol=0.3, rtol=0)
+    zero = torch.zeros(8, 3, requires_grad=True)
+    product(x, 1.0, zero).sum().backward()
+    assert zero.grad is not None
+    assert bool(zero.grad.isfinite().all())
+
+
+def test_grids_begin_alike_for_all_images(make_problem: Callable[..., NetworkProblem]) -> None:
+    problem = make_problem("image")
+    images = mixed_images(problem)
+    found = [
+        make_agent(problem, follow=follow, **BY_VALUE).deployed()(images).logits
+        for follow in (("bits",), ("bits", "grids"))
+    ]
+    torch.testing.assert_close(*found)
+
+
+def test_grids_learn_to_follow_the_image_by_gradients(trained: HybridAgent) -> None:
+    modulation = trained.policy.modulation
+    assert modulation is not None
+    for parameter in (*modulation.scales, *modulation.offsets):
+        assert float(parameter.detach().abs().max()) > 1e-3
+    images = mixed_images(trained.problem)
+    scene = trained.policy.scene(images, len(images))
+    bits = LayerBits(8, 8)
+    chooser = modulation.around(lambda index, activation: bits, scene)
+    given = [chooser(index, images) for index in range(len(trained.network.layers))]
+    assert given[-1] == bits  # logits are not rounded any more
+    for own in given[:-1]:
+        assert isinstance(own, Modulated)
+        assert own.scale.shape == own.offset.shape
+        assert float(own.scale.detach().std(0).max()) > 0
+
+
+def test_gradients_of_grids_are_those_of_finite_differences(
+    make_problem: Callable[..., NetworkProblem],
+) -> None:
+    agent = make_agent(make_problem("image"), **BY_VALUE)
+    modulation, images = agent.policy.modulation, mixed_images(agent.problem, 8)
+    assert modulation is not None
+    scene = agent.policy.scene(images, len(images))
+    x = agent.problem.normalize(images)
+    float_bits = LayerBits(32, 32)
+    chooser = modulation.around(lambda index, activation: float_bits, scene)
+    parameter = modulation.offsets[2]
+    agent.network.eval()
+
+    def loss() -> Tensor:
+        logits: Tensor = agent.network(x, modulation.around(lambda i, a: float_bits, scene))
+        return logits.logsumexp(1).sum()
+
+    parameter.data[0, 0] = 0.5  # a grid to stand on
+    agent.network(x, chooser)
+    loss().backward()
+    assert parameter.grad is not None
+    slope = float(parameter.grad[0, 0])
+    step = 0.5 / 127 * 4
+    ends = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            parameter.data[0, 0] = 0.5 + sign * step
+            ends.append(float(loss()))
+    assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=0.1)
+
+
+def test_without_bits_that_follow_all_images_have_the_same(
+    make_problem: Callable[..., NetworkProblem],
+) -> None:
+    agent = make_agent(make_problem("image"), follow=("grids",), **BY_VALUE).learn()
+    prediction = agent.deployed()(mixed_images(agent.problem))
+    assert len(prediction.bits.unique(dim=0)) == 1
+    assert float(prediction.cost.max()) <= 0.1
+    assert HybridPolicy.of(agent).settled(agent.network) is None  # grids still follow
+
+
+def test_folding_keeps_what_is_computed(trained: HybridAgent) -> None:
+    images = mixed_images(trained.problem)
+    folded = trained.deployed()
+    assert not any(isinstance(own, torch.nn.BatchNorm2d) for own in folded.network.modules())
+    plain = trained._dynamic(trained.settings.budget)
+    scene = trained.policy.scene(images, len(images))
+    x = trained.problem.normalize(images)
+    # in float, so that no rounding hides what differs
+    logits = [
+        network.eval()(x, policy.around(lambda index, activation: LayerBits(32, 32), scene))
+        for network, policy in ((plain.network, plain.policy), (folded.network, folded.policy))
+    ]
+    torch.testing.assert_close(*logits, atol=1e-3, rtol=1e-3)
+
+
+def test_each_image_is_classified_as_if_it_came_alone(trained: HybridAgent) -> None:
+    deployed = trained.deployed()
+    images = mixed_images(trained.problem, 32)
+    together = deployed(images)
+    alone = [deployed(images[number : number + 1]) for number in range(len(images))]
+    assert torch.equal(together.bits, torch.cat([own.bits for own in alone]))
+    torch.testing.assert_close(
+        together.logits, torch.cat([own.logits for own in alone]), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_what_it_takes_is_counted(make_problem: Callable[..., NetworkProblem]) -> None:
+    problem = make_problem("image")
+    controllers = {
+        follow: make_agent(problem, follow=follow, **BY_VALUE).costing.controller
+        for follow in (("bits",), ("grids",), ("bits", "grids"))
+    }
+    assert controllers["bits",] < controllers["bits", "grids"]
+    assert controllers["grids",] < controllers["bits", "grids"]
+    # the image is looked at once for both
+    assert controllers["bits", "grids"] < controllers["bits",] + controllers["grids",]
+    channels = sum(spec.out_channels for spec in problem.layers[:-1])
+    reference = sum(spec.macs for spec in problem.layers) * 64
+    extra = (controllers["bits", "grids"] - controllers["bits",]) * reference
+    cells = 2 * problem.layers[0].input_shape[0] * 16
+    assert extra == pytest.approx(64 * (8 * cells + 2 * 8 * channels + 4 * channels))
+
+
+def test_a_loaded_agent_computes_alike(trained: HybridAgent, tmp_path: Path) -> None:
+    images = mixed_images(trained.problem)
+    trained.save(tmp_path / "agent.dqmq")
+    env = BitWidthEnv(trained.problem)
+    loaded = HybridAgent.load(tmp_path / "agent.dqmq", env, device="cpu")
+    assert torch.equal(loaded.deployed()(images).logits, trained.deployed()(images).logits)
+
+
+@pytest.mark.parametrize("granularity", ["batch", "static"])
+def test_groups_share_their_grids_and_static_agents_have_one(
+    granularity: str, make_problem: Callable[..., NetworkProblem]
+) -> None:
+    agent = make_agent(make_problem(granularity), steps=4, group=8, **BY_VALUE).learn()
+    images = mixed_images(agent.problem, 16)
+    if granularity == "static":
+        assert agent.policy.modulation is None
+    assert len(agent.deployed()(images).bits.unique(dim=0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"follow": ()}, "follow: got \\[\\], allowed are one or both"),
+        ({"follow": ("bits", "weights")}, "follow: got \\['bits', 'weights'\\]"),
+        ({"follow": ("grids",), "sees": ("channels",)}, "which needs one of"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    settings: dict[str, Sequence[str]], message: str
+) -> None:
+    with pytest.raises(SettingError, match=message):
+        HybridSettings(**settings)  # type: ignore[arg-type]
