@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from agents.experiments.study import Study
 from agents.hybrid.agent import HybridAgent
-from agents.hybrid.settings import HybridSettings
+from agents.hybrid.settings import BY_VALUE, HybridSettings
 from baselines.dqnet.dqnet import DQNet
 from baselines.haq.search import HAQ
 from baselines.sb3.search import SB3Search
@@ -112,33 +112,28 @@ _STATIC_SEARCHES: Mapping[str, Searcher] = {
     "PPO": SB3Search("ppo", "live"),
 }
 
-_BY_VALUE = {
-    "decides": "network",
-    "ladder": 2,
-    "distribution": "value",
-    "search_share": 0.0,
-    "align": True,
-    "explore": 0.2,
-    "refits": 1,
-    "value_images": 6_000,
-}
-_BLIND = {**_BY_VALUE, "ladder": 1_000, "refits": 0, "value_images": 128}
-"""Layers are raised one at a time; what is the same for all images asks for none of them."""
+_STATIC = {**BY_VALUE, "refits": 0, "value_images": 128}
+"""What is the same for all images asks for none of them."""
+_IMAGE = {**BY_VALUE, "reach": 1, "follow": ("bits", "grids")}
 
 METHODS: Final[Mapping[str, partial[Trained]]] = {
     **{name: partial(_searched, own) for name, own in _STATIC_SEARCHES.items()},
     "SDQ": partial(_sdq),
     "DQNet-style": partial(_dqnet),
-    "hybrid, static": partial(_hybrid, "static", _BLIND),
-    "hybrid, by image": partial(_hybrid, "image", _BY_VALUE),
+    "hybrid, static": partial(_hybrid, "static", _STATIC),
+    "hybrid, by image": partial(_hybrid, "image", _IMAGE),
+    "hybrid, bits alone": partial(_hybrid, "image", {**_IMAGE, "follow": ("bits",)}),
+    "hybrid, grids alone": partial(_hybrid, "image", {**_STATIC, "follow": ("grids",)}),
+    "hybrid, bits far apart": partial(
+        _hybrid, "image", {**_IMAGE, "ladder": 2, "reach": None, "follow": ("bits",)}
+    ),
     "hybrid, static by gradient": partial(_hybrid, "static", {"gradient": "paired"}),
-    "hybrid, all layers alike": partial(_hybrid, "image", {**_BY_VALUE, "ladder": 1}),
-    "hybrid, not aligned": partial(_hybrid, "image", {**_BY_VALUE, "align": False}),
-    "hybrid, not exploring": partial(_hybrid, "image", {**_BY_VALUE, "explore": 0.0}),
-    "hybrid, forecast alone": partial(_hybrid, "image", {**_BY_VALUE, "refits": 0}),
-    "hybrid, by batch": partial(_hybrid, "batch", _BY_VALUE),
-    "hybrid, quality alone": partial(_hybrid, "image", {**_BY_VALUE, "sees": ("quality",)}),
-    "hybrid, quality too": partial(_hybrid, "image", {**_BY_VALUE, "sees": ("quality", "map")}),
+    "hybrid, not aligned": partial(_hybrid, "image", {**_IMAGE, "align": False}),
+    "hybrid, not exploring": partial(_hybrid, "image", {**_IMAGE, "explore": 0.0}),
+    "hybrid, forecast alone": partial(_hybrid, "image", {**_IMAGE, "refits": 0}),
+    "hybrid, by batch": partial(_hybrid, "batch", _IMAGE),
+    "hybrid, quality alone": partial(_hybrid, "image", {**_IMAGE, "sees": ("quality",)}),
+    "hybrid, quality too": partial(_hybrid, "image", {**_IMAGE, "sees": ("quality", "map")}),
     "hybrid, softmax": partial(_hybrid, "image", {"distribution": "softmax"}),
     "hybrid, Gumbel": partial(_hybrid, "image", {"distribution": "gumbel", "gradient": "relaxed"}),
     "hybrid, neighbour": partial(_hybrid, "image", {"gradient": "neighbour"}),

@@ -1,6 +1,5 @@
 """The hybrid agent, in the shape of a Stable-Baselines3 algorithm."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,33 +12,24 @@ from torch import Tensor
 
 from agents.hybrid.costing import Costing
 from agents.hybrid.deployed import DynamicNetwork
-from agents.hybrid.heads import ValueHead
 from agents.hybrid.objective import HybridObjective
 from agents.hybrid.policy import decided_layers, make_policy
+from agents.hybrid.rest import Rest
 from agents.hybrid.settings import HybridSettings
-from agents.hybrid.settle import measure_batch_norms, meet_budget, spend_rest
-from agents.hybrid.values import Forecast, Losses, Measured, fit_values
-from agents.hybrid.view import Look, Scene, joined
+from agents.hybrid.view import Look, Scene
 from dqmq_env.costs import cost_by_name
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import BudgetError, CheckpointError, SettingError
 from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.problem.network_problem import NetworkProblem
-from dqmq_env.quality.batches import Batch, MixedQualityBatches
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.grid import FLOAT_BITS, MAX_BITS
 from dqmq_env.quantization.surgery import eval_mode
-from dqmq_env.randomness import derive_seed
 from dqmq_env.task.observation import ObservationLayout
 from dqmq_env.training.loop import Callback, Schedule, Trainer
 from dqmq_env.training.state import load_state, save_state
 
 SCHEMA = "dqmq-hybrid-agent/6"
-_AUGMENTED = 2
-_RARE = 0.01
-"""A rung that fewer of the images are given is not trained enough to be measured."""
-_SEEN = 16
-"""Batches of images that tell which rungs are in use."""
 
 
 class HybridAgent:
@@ -102,8 +92,10 @@ class HybridAgent:
         decided = decided_layers(self.network)
         self._widths = self.network.layers[decided[0]].widths
         self._layout = ObservationLayout(self._widths)
+        dynamic = self._dynamic(settings.budget)
+        self._rest = Rest(dynamic, problem, settings, schedule, self.device)
         self._objective = HybridObjective(
-            self.policy, self.costing, settings, problem.granularity, schedule, self._rest
+            self.policy, self.costing, settings, problem.granularity, schedule, self._rest.learn
         )
         self.trainer = Trainer(
             problem, self.network, self._objective, schedule, folder, self.device, "hybrid"
@@ -120,7 +112,7 @@ class HybridAgent:
         """
         self.trainer.run(callback, progress_bar)
         if self.trainer.step == self.schedule.steps and not self._settled:
-            end = self._rest if self.settings.refits else self._settle
+            end = self._rest.learn if self.settings.refits else self._rest.settle
             self.images_settled = self._objective.images_at_rest + end()
             self._settled = True
         return self
@@ -254,72 +246,6 @@ class HybridAgent:
 
         with eval_mode(self.network):
             self.network(self.problem.normalize(self.problem.calibration), choose)
-
-    def _rest(self) -> int:
-        """Learn what is learned at rest, then settle; returns images passed."""
-        if not isinstance(self.policy.head, ValueHead):
-            return self._settle()
-        # norms are those of the decisions that weights were trained at, and not of new ones
-        passed = self._measure_norms() if self.policy.head.fitted else 0
-        dynamic = self._dynamic(self.settings.budget)
-        batches = self._batches("values", self.settings.value_images, shift=0)
-        places = self.costing.within(self.settings.budgets, self.settings.reach)
-        losses: Losses = Forecast(dynamic, self.problem.network, places)
-        if self.trainer.step:
-            if self.policy.head.fitted:
-                places, looked = self._in_use(dynamic, batches[:_SEEN])
-                passed += looked
-            losses = Measured(dynamic, places)
-        fit_values(dynamic, batches, losses, self.schedule.seed)
-        return passed + losses.images + self._meet_budget()
-
-    def _in_use(self, dynamic: DynamicNetwork, batches: Sequence[Batch]) -> tuple[list[int], int]:
-        """Rungs that the network is trained at, and the number of images passed to know it."""
-        found = [dynamic.look(batch.images) for batch in batches]
-        shares = dynamic.shares_of(joined([look for look, _ in found]))
-        taken = (shares >= _RARE).nonzero()[:, 0].tolist()
-        return taken, sum(passed for _, passed in found)
-
-    def _settle(self) -> int:
-        """Make network and budget right for decisions without draws; returns images passed."""
-        return self._measure_norms() + self._meet_budget()
-
-    def _measure_norms(self) -> int:
-        """Statistics of norms under the decisions as they are; returns images passed."""
-        # weights have learned with the statistics of shifted images, and need those
-        batches = self._batches("settle", self.settings.settle_images, _AUGMENTED)
-        if not batches:
-            return 0
-        dynamic = self._dynamic(self.settings.budget)
-        return measure_batch_norms(dynamic, [batch.images for batch in batches])
-
-    def _meet_budget(self) -> int:
-        """Where the policy starts, so that the budget is met; returns images passed."""
-        # to shift an image makes it look harder, and values follow how it looks
-        shift = 0 if isinstance(self.policy.head, ValueHead) else _AUGMENTED
-        dynamic, count = self._dynamic(self.settings.budget), self.settings.settle_images
-        if count and dynamic.looks_at_images_alone:  # where more of them cost nothing
-            count = max(count, self.settings.value_images)
-        batches = self._batches("settle", count, shift)
-        if not batches:
-            return 0
-        passed = meet_budget(dynamic, [batch.images for batch in batches])
-        if self.problem.granularity == "static" and not self.policy.once:
-            spend_rest(self.policy, self.costing, self.settings.last_temperature)
-        return passed
-
-    def _batches(self, purpose: str, count: int, shift: int) -> list[Batch]:
-        """Training images of mixed quality, as many whole batches as there are in ``count``."""
-        size, seed = self.schedule.batch, self.schedule.seed
-        batches = MixedQualityBatches(
-            self.problem.data.train,
-            self.problem.mixture,
-            size,
-            seed if purpose == "settle" else derive_seed(seed, purpose) % 2**31,
-            shift,
-            group=size if self.problem.granularity == "batch" else 1,
-        )
-        return [batches.at(step).to(self.device) for step in range(count // size)]
 
 
 def choose_device(name: str) -> torch.device:

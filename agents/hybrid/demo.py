@@ -1,4 +1,4 @@
-"""The demonstration: bits that follow the quality of the images, beside uniform bits.
+"""The demonstration: bits and grids that follow the quality of the images, beside uniform bits.
 
 Trains a data-quality-aware mixed-precision ResNet-20 and the same network at uniform 8, 4, 3 and 2
 bits, all from the shipped float checkpoint, by the same recipe and over the same number of embedded
@@ -124,7 +124,7 @@ def run_job(job: Job, ticks: "Queue[int]") -> Path:
 
     network: Deployed
     if job.bits is None:
-        settings = HybridSettings(budget=job.arguments.budget)
+        settings = HybridSettings(budget=job.arguments.budget, follow=("bits", "grids"))
         agent = HybridAgent(env, settings, job.schedule, job.folder, device="cpu")
         network = agent.learn(count).deployed()
         agent.save(job.folder / "agent.dqmq")

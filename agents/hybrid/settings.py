@@ -1,6 +1,8 @@
 """Settings of the hybrid agent's side of the training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
 from agents.hybrid.gradient import GRADIENTS
 from agents.hybrid.heads import HEADS
@@ -10,6 +12,18 @@ from dqmq_env.errors import SettingError
 _HOLDS = ("mean", "image")
 _DECIDES = ("layer", "network")
 _FOLLOW = ("bits", "grids")
+
+BY_VALUE: Final[Mapping[str, Any]] = {
+    "decides": "network",
+    "ladder": 1_000,
+    "distribution": "value",
+    "search_share": 0.0,
+    "align": True,
+    "explore": 0.2,
+    "refits": 1,
+    "value_images": 6_000,
+}
+"""The agent that experiments are about: one decision, by value, between rungs of a layer each."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,12 @@ losses that were measured (--value-images, --refits) or, with --search-share 0, 
 float network: with --sees map that takes one pass of each of these images, and all of the training
 is left for the weights. --weight-bits fixes the weights, so that decisions are about activations
 alone and one code of each weight serves all of them; --align gives each width of a layer a norm of
-its own, and --explore lets each width see all kinds of images.
+its own, and --explore lets each width see all kinds of images. --reach 1 keeps images on the two
+rungs next to the budget.
+
+With --follow bits grids the grids that layers' outputs are rounded on follow the image too: a scale
+and an offset of each channel, learned by gradients through the network. In our experiments that is
+most of what following the image gains, with --decides network and --reach 1 (docs/experiments.md).
 
 Examples:
   dqmq train                                 # ResNet-20, 14% of the 8-bit BOPs, embedded images
@@ -31,7 +36,9 @@ Examples:
   dqmq train --granularity static --run runs/static
   dqmq train --sees quality channels --bits 2 3 4 --budget 0.12 --run runs/eyes
   dqmq train --decides network --distribution value --search-share 0 --sees map --run runs/value
-  dqmq train --decides network --distribution value --ladder 2 --align --explore 0.2
+  dqmq train --follow bits grids --run runs/grids    # grids that follow the image, too
+  dqmq train --decides network --distribution value --search-share 0 --sees map --refits 1 \
+      --ladder 1000 --reach 1 --follow bits grids --align --explore 0.2     # as in experiments
   dqmq train --bits 1 2 3 4 --weight-bits 2 --budget 0.08 --run runs/activations
   dqmq train --lowest-budget 0.08 --budget 0.3 --run runs/many    # one run, many budgets
   dqmq train --data FOLDER --images 580000    # ten passes over the full Fashion-MNIST

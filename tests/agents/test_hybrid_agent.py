@@ -436,7 +436,7 @@ def test_images_that_the_float_network_is_unsure_of_get_more_bits(
         MixedQualityBatches(problem.data.train, problem.mixture, 96, seed=1).at(step)
         for step in range(2)
     ]
-    forecast = Forecast(dynamic, SureOfBright())
+    forecast = Forecast(dynamic, SureOfBright(), range(len(dynamic.policy.levels)))
     fit_values(dynamic, batches, forecast, seed=0)
     assert forecast.images == 192
     meet_budget(dynamic, [batch.images for batch in batches])
