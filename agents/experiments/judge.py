@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from agents.experiments.probes import DealtBits, WrongQuality
+from agents.experiments.probes import DealtBits, DealtGrids, WrongQuality
 from agents.experiments.study import Study
 from agents.hybrid.deployed import DynamicNetwork
 from dqmq_env.data import ImageSplit
@@ -15,7 +15,8 @@ from dqmq_env.quality.mixture import Mixture
 from dqmq_env.randomness import derive_seed
 
 SEEN, UNSEEN, UNSEEN_SEVERITIES = "seen", "unseen", "unseen severities"
-DEALT, WRONG, HIDDEN = "bits of another image", "wrong descriptor", "hidden descriptor"
+DEALT, DEALT_GRIDS = "bits of another image", "grids of another image"
+WRONG, HIDDEN = "wrong descriptor", "hidden descriptor"
 _BATCH = 250
 
 
@@ -57,6 +58,8 @@ def judge(study: Study, network: Deployed) -> dict[str, list[Row]]:
             found[name] = judge_under(network, images, mixture)
     if isinstance(network, DynamicNetwork) and network.granularity == "image":
         probes: dict[str, Deployed] = {DEALT: DealtBits(network)}
+        if network.policy.modulation is not None:
+            probes[DEALT_GRIDS] = DealtGrids(network)
         if "quality" in network.policy.view.sees:
             probes[WRONG] = WrongQuality(network, hidden=False)
             probes[HIDDEN] = WrongQuality(network, hidden=True)

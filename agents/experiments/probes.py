@@ -30,6 +30,24 @@ class DealtBits:
         return Prediction(self._network.at_bits(images, bits), own.cost[order], bits)
 
 
+class DealtGrids:
+    """Rounds each image on the grids that are made for another image of its batch.
+
+    Args:
+        network: whose grids follow the image; each image has its own bits.
+    """
+
+    def __init__(self, network: DynamicNetwork) -> None:
+        self._network = network
+        self._generator = torch_generator("dealt grids")
+
+    def __call__(self, images: Tensor) -> Prediction:
+        """See :class:`~dqmq_env.evaluation.deployed.Deployed`."""
+        own = self._network(images)
+        others = images[torch.randperm(len(images), generator=self._generator)]
+        return Prediction(self._network.at_bits(images, own.bits, others), own.cost, own.bits)
+
+
 class WrongQuality:
     """Describes each image to the policy as another image of its batch, or as their average.
 

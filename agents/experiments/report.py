@@ -19,7 +19,15 @@ from agents.experiments.figures import (
     difference,
     mean_bits,
 )
-from agents.experiments.judge import DEALT, HIDDEN, SEEN, UNSEEN, UNSEEN_SEVERITIES, WRONG
+from agents.experiments.judge import (
+    DEALT,
+    DEALT_GRIDS,
+    HIDDEN,
+    SEEN,
+    UNSEEN,
+    UNSEEN_SEVERITIES,
+    WRONG,
+)
 from agents.experiments.result import RunResult, load_results
 from dqmq_env.benchmark.plots import CostPoint, plot_accuracy_against_cost, plot_bits_heat_map
 from dqmq_env.benchmark.statistics import Interval
@@ -120,11 +128,13 @@ def _following(results: Sequence[RunResult]) -> list[str]:
         f"By corruption, all severities: accuracy of *{IMAGE}*, and its points above *{STATIC}*.",
         _table(["corruption", "accuracy, %", "points above static"], rows),
     ]
-    probes = [name for name in (DEALT, WRONG, HIDDEN) if name in own[0].rows]
+    known = (DEALT, DEALT_GRIDS, WRONG, HIDDEN)
+    probes = [name for name in known if all(name in result.rows for result in own)]
     rows = [[name, _under(own, name)] for name in (SEEN, *probes)]
     parts += [
         "The same networks where the policy is misled: each image gets the bits that the policy "
-        "has for another one; where it sees the descriptor, that of another image, or the mean.",
+        "has for another one, or is rounded on the grids that are made for another one; where it "
+        "sees the descriptor, that of another image, or the mean.",
         _table(["policy", "accuracy, % at BOPs, %"], rows),
     ]
     return parts

@@ -85,8 +85,14 @@ class DynamicNetwork:
         return self._through(images, controller, scene), controller
 
     @torch.no_grad()
-    def at_bits(self, images: Tensor, bits: Tensor) -> Tensor:
-        """Logits (N, classes) of uint8 images at bits (N, layers) that are given, as predicted."""
+    def at_bits(self, images: Tensor, bits: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Logits (N, classes) of images whose bits are given.
+
+        Args:
+            images: uint8, shape (N, C, H, W).
+            bits: of each layer, as predicted, shape (N, layers).
+            seen: what grids follow in place of the images, where they do, of the same shape.
+        """
         layers = self.network.layers
 
         def choose(index: int, activation: Tensor) -> ImageBits:
@@ -94,7 +100,7 @@ class DynamicNetwork:
             places = [layer.widths.index(own) for own in bits[:, index].tolist()]
             return ImageBits(tuple(layer.options[place] for place in places))
 
-        return self._through(images, choose, self._scene(images))
+        return self._through(images, choose, self._scene(images if seen is None else seen))
 
     @torch.no_grad()
     def at_place(self, images: Tensor, place: int) -> tuple[Look, Tensor]:

@@ -11,9 +11,16 @@ from torch import Tensor
 
 from agents.experiments.command import main
 from agents.experiments.figures import difference, mean_of
-from agents.experiments.judge import DEALT, SEEN, UNSEEN, UNSEEN_SEVERITIES, judge_under
+from agents.experiments.judge import (
+    DEALT,
+    DEALT_GRIDS,
+    SEEN,
+    UNSEEN,
+    UNSEEN_SEVERITIES,
+    judge_under,
+)
 from agents.experiments.methods import METHODS
-from agents.experiments.probes import DealtBits, WrongQuality
+from agents.experiments.probes import DealtBits, DealtGrids, WrongQuality
 from agents.experiments.result import Run, RunResult, load_results
 from agents.experiments.run import runs_of
 from agents.experiments.study import load_study, study_names
@@ -105,8 +112,9 @@ def test_all_methods_are_judged_on_the_same_images(done: Path) -> None:
     for name in (SEEN, UNSEEN, UNSEEN_SEVERITIES):
         first, second = ([(r.condition, r.images) for r in own.rows[name]] for own in results)
         assert first == second
-    assert DEALT in results[0].rows
-    assert DEALT not in results[1].rows  # nothing to deal where all images have the same bits
+    for name in (DEALT, DEALT_GRIDS):
+        assert name in results[0].rows
+        assert name not in results[1].rows  # nothing to deal where nothing follows the image
     for own in results:
         for rows in own.rows.values():
             assert all(0 <= row.correct <= row.images for row in rows)
@@ -214,6 +222,7 @@ def agent(make_tiny_problem: Any) -> HybridAgent:
         decides="network",
         distribution="value",
         sees=("quality",),
+        follow=("bits", "grids"),
         value_images=64,
         settle_images=64,
     )
@@ -228,6 +237,16 @@ def test_dealt_bits_occur_as_often_and_cost_as_much(agent: HybridAgent) -> None:
     assert float(own.cost.mean()) == pytest.approx(float(dealt.cost.mean()))
     moved = (own.bits != dealt.bits).any(1)
     torch.testing.assert_close(own.logits[~moved], dealt.logits[~moved], atol=1e-4, rtol=1e-4)
+
+
+def test_dealt_grids_leave_bits_and_cost_alone(agent: HybridAgent) -> None:
+    network, images = agent.deployed(), agent.problem.data.train.images[:96]
+    own, dealt = network(images), DealtGrids(network)(images)
+    assert torch.equal(own.bits, dealt.bits)
+    assert torch.equal(own.cost, dealt.cost)
+    assert not torch.allclose(own.logits, dealt.logits, atol=1e-3)
+    alike = network.at_bits(images, own.bits, images)
+    torch.testing.assert_close(own.logits, alike, atol=1e-4, rtol=1e-4)
 
 
 def test_a_hidden_descriptor_leaves_nothing_to_follow(agent: HybridAgent) -> None:
