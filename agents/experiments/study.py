@@ -201,8 +201,14 @@ def load_study(name: str, /, **changed: Any) -> Study:
         changed: fields in place of those of the file.
 
     Raises:
-        ResultError: there is no such study, or its file is wrong.
+        ResultError: there is no such study, its file is wrong, or it is based on itself.
     """
+    return _load(name, changed, ())
+
+
+def _load(name: str, changed: dict[str, Any], above: Sequence[str]) -> Study:
+    if name in above:
+        raise ResultError(f"study: {name} is based on itself")
     path = STUDIES / f"{name}.toml" if name in study_names() else Path(name)
     if not path.is_file():
         raise ResultError(f"study: got {name!r}, allowed are {', '.join(study_names())}, or a file")
@@ -212,7 +218,9 @@ def load_study(name: str, /, **changed: Any) -> Study:
         raise ResultError(f"study: {path} is no TOML file: {error}") from error
     base = fields.pop("based_on", None)
     fields |= changed
-    return load_study(base, **fields) if base else make(Study, fields, f"study {path.stem}")
+    if base:
+        return _load(base, fields, (*above, name))
+    return make(Study, fields, f"study {path.stem}")
 
 
 def _for_tuning(data: ImageData) -> ImageData:

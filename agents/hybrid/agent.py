@@ -138,22 +138,13 @@ class HybridAgent:
                 Scene(rows[chosen][:, self._layout.part("quality")]),
                 rows[chosen][:, self._layout.part("activation")],
             )
-            allowed = self._allowed(rows[chosen], number) if self.policy.once else None
+            allowed = self._allowed(rows[chosen], number)
             temperature = self.settings.last_temperature
             with torch.no_grad():
                 drawn, _ = self.policy.draw(
-                    0 if self.policy.once else number,
-                    look,
-                    budget[chosen],
-                    None,
-                    temperature,
-                    generator,
-                    allowed,
+                    number, look, budget[chosen], None, temperature, generator, allowed
                 )
-            sample = drawn.sample.cpu()
-            actions[chosen.cpu()] = (
-                self.policy.rungs[sample, number] if self.policy.once else sample
-            )
+            actions[chosen.cpu()] = self.policy.places(number, drawn.sample).cpu()
         array = actions.numpy()
         return (array[0] if observation.ndim == 1 else array), None
 
@@ -207,8 +198,8 @@ class HybridAgent:
         return agent
 
     def _allowed(self, rows: Tensor, number: int) -> Tensor | None:
-        """Which rungs go with the bits of the layer before, bool, shape (N, K); at first all."""
-        if not number:
+        """What goes with the bits of the layer before, where rungs do; bool, shape (N, K)."""
+        if not (self.policy.once and number):
             return None
         before = rows[:, self._layout.place("progress.previous"), None] * MAX_BITS
         places = (before - before.new_tensor(self._widths)).abs().argmin(1)

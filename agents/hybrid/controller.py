@@ -98,12 +98,13 @@ class Controller:
             return self._draw(activation, layer)
         if self._rung is None:
             self._rung = self._draw(activation, layer)
-        places = self._policy.rungs[:, self._decision].to(self._rung.sample.device)
-        of_width = F.one_hot(places, len(layer.options)).to(self._rung.probabilities)
+        rung, number = self._rung, self._decision
+        places = self._policy.rungs[:, number].to(rung.sample.device)
+        of_width = F.one_hot(places, len(layer.options)).to(rung.probabilities)
         return Drawn(
-            self._rung.probabilities @ of_width,
-            self._rung.relaxed @ of_width,
-            places[self._rung.sample],
+            rung.probabilities @ of_width,
+            rung.relaxed @ of_width,
+            self._policy.places(number, rung.sample),
         )
 
     def _draw(self, activation: Tensor, layer: QuantizedLayer) -> Drawn:

@@ -104,7 +104,7 @@ class BitPolicy(nn.Module):
         """A decision for each group, and what is to be remembered.
 
         Args:
-            decision: its number, from 0; the only one that is drawn where it holds for all.
+            decision: its number, from 0; where one holds for all, that one whatever the number.
             look: what is looked at.
             budget: of each group, as a fraction of the cost at 8 bits, shape (G,).
             memory: what was remembered; ``None`` at the first decision.
@@ -112,11 +112,21 @@ class BitPolicy(nn.Module):
             generator: draws; without it the most probable width is taken.
             allowed: what a group may take, bool, shape (G, K); all when left out.
         """
+        decision = 0 if self.once else decision
         seen, memory = self.view.embed(decision, look, self.place(budget), memory)
         moved = self.anchors + self.shift + self.raises[:, decision]
         start = self.shares(budget) @ moved
         drawn = self.head.draw(decision, seen, start, temperature, generator, allowed)
         return drawn, memory
+
+    def places(self, number: int, sample: Tensor) -> Tensor:
+        """Which of its widths a layer gets where ``sample`` (G,) was drawn, int64 (G,).
+
+        Args:
+            number: of the layer, from 0, among those that are decided.
+            sample: what was drawn for it, or for all layers.
+        """
+        return self.rungs[:, number].to(sample.device)[sample] if self.once else sample
 
     def scene(self, images: Tensor, groups: int, described_by: Describe = describe) -> Scene:
         """What is seen of uint8 images (N, C, H, W), of which consecutive ones form G groups."""

@@ -36,6 +36,14 @@ from dqmq_env.training.loop import Schedule
 SMOKE = ["run", "smoke", "--methods", "hybrid, static", "hybrid, by image"]
 
 
+def test_a_study_that_is_based_on_itself_is_refused(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    first.write_text(f'based_on = "{second}"\n', encoding="utf-8")
+    second.write_text(f'based_on = "{first}"\n', encoding="utf-8")
+    with pytest.raises(ResultError, match=f"study: {first} is based on itself"):
+        load_study(str(first))
+
+
 def test_a_study_has_what_it_leaves_out_from_the_one_it_is_based_on() -> None:
     base, own = load_study("resnet8"), load_study("resnet8-long")
     assert own == replace(
