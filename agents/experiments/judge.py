@@ -63,7 +63,8 @@ def judge(study: Study, network: Deployed) -> dict[str, list[Row]]:
         if "quality" in network.policy.view.sees:
             probes[WRONG] = WrongQuality(network, hidden=False)
             probes[HIDDEN] = WrongQuality(network, hidden=True)
-        found |= {name: judge_under(probe, images, seen) for name, probe in probes.items()}
+        for name, probe in probes.items():  # on the same images, to be compared
+            found[name] = judge_under(probe, images, seen, study.test_passes)
     return found
 
 
