@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 
 _TOP = 127
+MAC_BOPS = 8 * 8
+"""Bit operations of one multiply-accumulate of this arithmetic."""
 
 
 def rounded(x: Tensor, reach: float | Tensor) -> Tensor:

@@ -13,15 +13,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from agents.hybrid.eight_bits import product
-from agents.hybrid.view import IMAGE_SOURCES, Look, Scene, View
+from agents.hybrid.eight_bits import MAC_BOPS, product
+from agents.hybrid.view import IMAGE_SOURCES, Scene, View
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.choice import Chooser, LayerChoice, Modulated
 from dqmq_env.quantization.grid import FLOAT_BITS
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.surgery import eval_mode
-
-_MAC_BOPS = 8 * 8
 
 
 class Modulation(nn.Module):
@@ -57,7 +55,7 @@ class Modulation(nn.Module):
             scene: what is seen of each of G groups of images.
         """
         nothing = scene.quality.new_zeros(len(scene.quality), 1)
-        look: Look = self.view.look(0, scene, nothing, nothing)
+        look = self.view.look(0, scene, nothing, nothing)
         seen, _ = self.view.embed(0, look, nothing[:, 0], None)
 
         def choose(index: int, activation: Tensor) -> LayerChoice:
@@ -115,5 +113,5 @@ class Modulation(nn.Module):
         """Bit operations for one image, beside looking at it."""
         products = sum(own.numel() for own in (*self.scales, *self.offsets))
         joined = 2 * sum(own.shape[1] for own in self.offsets)  # by factors of 16 bits
-        total: int = self.view.bops() + (products + 2 * joined) * _MAC_BOPS
+        total: int = self.view.bops() + (products + 2 * joined) * MAC_BOPS
         return total

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from agents.hybrid.eight_bits import MAC_BOPS
 from agents.hybrid.heads import HEADS, Drawn
 from agents.hybrid.modulation import Modulation
 from agents.hybrid.settings import HybridSettings
@@ -14,8 +15,6 @@ from agents.hybrid.view import Describe, Look, Scene, View
 from dqmq_env.quality import describe
 from dqmq_env.quantization.choice import Chooser
 from dqmq_env.quantization.network import QuantizedNetwork
-
-_MAC_BOPS = 8 * 8
 
 
 class BitPolicy(nn.Module):
@@ -159,7 +158,7 @@ class BitPolicy(nn.Module):
         """Bit operations for all decisions about one image, as 8-bit multiply-accumulates."""
         numbers = 1 if hasattr(self.head, "location") else len(self.levels)
         total = self._widest.scene_bops() + self.view.bops()
-        total += self._drawn * self.view.size * numbers * _MAC_BOPS
+        total += self._drawn * self.view.size * numbers * MAC_BOPS
         return total + (0 if self.modulation is None else self.modulation.bops())
 
     @property

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from agents.hybrid.deployed import DynamicNetwork
 from agents.hybrid.heads import ValueHead
@@ -69,8 +68,7 @@ class Rest:
         near = self._dynamic.costing.within(self._settings.budgets, self._settings.reach)
         if self._settings.search_share:  # weights have learned at rungs that were drawn
             return Measured(self._dynamic, near), 0
-        network: nn.Module = self._problem.network
-        return Forecast(self._dynamic, network, near), 0
+        return Forecast(self._dynamic, self._problem.network, near), 0
 
     def _in_use(self, batches: Sequence[Batch]) -> tuple[list[int], int]:
         """Rungs that the network is trained at, and the number of images passed to know it."""

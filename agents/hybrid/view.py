@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from agents.hybrid.eight_bits import rounded, rounded_weight
+from agents.hybrid.eight_bits import MAC_BOPS, rounded, rounded_weight
 from dqmq_env.evaluation.statistic_table import (
     ACTIVATION_STATISTICS,
     channel_means_bops,
@@ -20,7 +20,6 @@ from dqmq_env.quantization.spec import LayerSpec
 SOURCES = ("quality", "statistics", "channels", "map")
 IMAGE_SOURCES = ("quality", "map")
 """Those that are looked at before the first layer."""
-_MAC_BOPS = 8 * 8
 _SPREAD = 4.0
 """Channel means and cells are cut off at so many standard deviations."""
 _SIDE = 4
@@ -207,15 +206,15 @@ class View(nn.Module):
 
     def bops(self) -> int:
         """Bit operations for what is made of it, and for what is looked at within the network."""
-        total = 0 if self.cells is None else self.cells.numel() * _MAC_BOPS
+        total = 0 if self.cells is None else self.cells.numel() * MAC_BOPS
         for number, spec in enumerate(self._specs):
             if "statistics" in self.sees:
                 total += statistics_bops(spec.input_shape)
             if number < len(self.channels):
                 total += channel_means_bops(spec.input_shape)
-                total += self.channels[number].numel() * _MAC_BOPS
+                total += self.channels[number].numel() * MAC_BOPS
             if self.encoder is not None:
-                total += self.encoder.in_features * self.size * _MAC_BOPS
+                total += self.encoder.in_features * self.size * MAC_BOPS
         return total
 
     def _weight(self, name: str, count: int) -> nn.Parameter:
