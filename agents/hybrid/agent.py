@@ -15,7 +15,7 @@ from agents.hybrid.deployed import DynamicNetwork
 from agents.hybrid.objective import HybridObjective
 from agents.hybrid.policy import decided_layers, make_policy
 from agents.hybrid.rest import Rest
-from agents.hybrid.settings import HybridSettings
+from agents.hybrid.settings import HybridSettings, preset
 from agents.hybrid.view import Look, Scene
 from dqmq_env.costs import cost_by_name
 from dqmq_env.envs.single import BitWidthEnv
@@ -41,7 +41,7 @@ class HybridAgent:
     Args:
         env: an environment of the suite over a live network; its problem gives the network, the
             images, the candidate bits and the granularity.
-        settings: of the policy.
+        settings: of the policy; those of the preset ``by-value`` when left out.
         schedule: of the training.
         folder: of resumable states and TensorBoard events; ``None`` keeps nothing.
         device: ``auto`` takes a GPU where there is one.
@@ -68,7 +68,7 @@ class HybridAgent:
         device: str = "auto",
     ) -> None:
         self.problem = problem = _live_problem(env)
-        self.settings = settings = settings or HybridSettings()
+        self.settings = settings = settings or preset()
         self.schedule = schedule = schedule or Schedule()
         self.folder = folder
         self.device = choose_device(device)

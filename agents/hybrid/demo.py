@@ -17,7 +17,7 @@ from typing import Any
 
 import tyro
 
-from agents.hybrid.settings import HybridSettings
+from agents.hybrid.settings import preset
 from agents.hybrid.table import print_table
 from dqmq_env.evaluation.report import Evaluation
 from dqmq_env.program import one_line_errors
@@ -124,7 +124,7 @@ def run_job(job: Job, ticks: "Queue[int]") -> Path:
 
     network: Deployed
     if job.bits is None:
-        settings = HybridSettings(budget=job.arguments.budget, follow=("bits", "grids"))
+        settings = preset("by-layer", budget=job.arguments.budget)
         agent = HybridAgent(env, settings, job.schedule, job.folder, device="cpu")
         network = agent.learn(count).deployed()
         agent.save(job.folder / "agent.dqmq")

@@ -23,12 +23,20 @@ BY_VALUE: Final[Mapping[str, Any]] = {
     "refits": 1,
     "value_images": 6_000,
 }
-"""The agent that experiments are about: one decision, by value, between rungs of a layer each."""
+"""One decision, by value, between rungs of a layer each."""
+PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "by-value": {**BY_VALUE, "reach": 1, "follow": _FOLLOW, "sees": ("quality", "map")},
+    "by-layer": {"follow": _FOLLOW},
+}
+"""Settings that go together, by the names that ``dqmq train`` has for them; the first is usual."""
 
 
 @dataclass(frozen=True)
 class HybridSettings:
     """Settings of the policy's side of the training.
+
+    What is left out is that of a policy which decides before each layer and learns by gradients;
+    :func:`preset` begins with settings that go together.
 
     Whether bits follow the image, the batch or nothing is a setting of the problem, its
     ``granularity``; under ``static`` the policy sees nothing.
@@ -186,3 +194,19 @@ class HybridSettings:
         ratio = self.last_temperature / self.first_temperature
         done = min(1.0, progress / self.search_share) if self.search_share else 1.0
         return float(self.first_temperature * ratio**done)
+
+
+def preset(name: str = "by-value", **changed: Any) -> HybridSettings:
+    """Settings that go together, some of them changed.
+
+    Args:
+        name: ``by-value``, one decision for each image between the two rungs next to the budget,
+            and grids that follow it; or ``by-layer``, a decision before each layer, and grids.
+        changed: fields of :class:`HybridSettings` in place of the preset's.
+
+    Raises:
+        SettingError: there is no such preset, or a setting is outside what is allowed.
+    """
+    if name not in PRESETS:
+        raise SettingError(f"preset: got {name!r}, allowed are {list(PRESETS)}")
+    return HybridSettings(**{**PRESETS[name], **changed})

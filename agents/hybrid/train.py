@@ -6,39 +6,37 @@ are trained together on images of mixed quality, under a bound on the average BO
 killed goes on where its last saved step ended when the same command is given again, and ends with
 the same numbers. (`dqmq tune` trains the weights alone, at bits that `dqmq search` has found.)
 
-What the bits follow is --granularity: each image, each batch of images of one condition, or nothing
-(static: the ablation that shows what following the quality is worth). What the policy sees of the
-images is --sees; each of its eyes has a price in BOPs, which the budget counts. --distribution and
---gradient say how bits are drawn and how the policy learns from it, --distillation how much the
-float network teaches. The policy learns in the first part of the training (--search-share); then
-bits stay what they are for what is seen, and weights alone go on learning. With --lowest-budget one
-run learns the bits for every budget from there to --budget. After training, the statistics of batch
-norms are measured anew and the budget is met from below, on training images, with the decisions as
-they will be: without draws (--settle-images).
+Two presets of settings that go together, of which each option changes one:
 
-With --decides network one decision, before the first decided layer, is about all layers: it takes
-a rung of a ladder from the lowest width of all to the highest (--ladder). With --distribution value
-it is then taken by the loss that each rung is expected to have and a price for the BOPs, fitted to
-losses that were measured (--value-images, --refits) or, with --search-share 0, forecast from the
-float network: with --sees map that takes one pass of each of these images, and all of the training
-is left for the weights. --weight-bits fixes the weights, so that decisions are about activations
-alone and one code of each weight serves all of them; --align gives each width of a layer a norm of
-its own, and --explore lets each width see all kinds of images. --reach 1 keeps images on the two
-rungs next to the budget.
+by-value (usual). One decision for the whole network, before the first decided layer: the image
+takes a rung of a ladder from the lowest width of all layers to the highest (--ladder), and one of
+the two next to the budget (--reach), by the loss that it is expected to have there and a price for
+the BOPs. What is expected is fitted to losses that were measured (--value-images, --refits) or,
+before the training, forecast from the float network (--search-share 0): one pass of each of these
+images is the search, and all of the training is left for the weights. Each width of a layer has a
+norm of its own (--align), and sees all kinds of images (--explore).
 
-With --follow bits grids the grids that layers' outputs are rounded on follow the image too: a scale
+by-layer. A decision before each layer, which may use what the layers before it have seen. Bits are
+drawn from a distribution (--distribution), and the policy learns by the gradient through the
+quantised network (--gradient) in the first part of the training (--search-share); then bits stay
+what they are for what is seen, and weights alone go on learning.
+
+Under both the grids that layers' outputs are rounded on follow the image too (--follow): a scale
 and an offset of each channel, learned by gradients through the network. In our experiments that is
-most of what following the image gains, with --decides network and --reach 1 (docs/experiments.md).
+most of what following the image gains (docs/experiments.md). What the policy sees is --sees; each
+of its eyes has a price in BOPs, which the budget counts. --granularity says what is followed: each
+image, each batch of images of one condition, or nothing (static: the ablation). With --lowest-
+budget one run learns the bits for every budget from there to --budget. --weight-bits fixes the
+weights, so that decisions are about activations alone and one code of each weight serves all of
+them. --distillation is how much the float network teaches. After training, statistics of norms are
+measured anew and the budget is met from below, with the decisions as they will be: without draws.
 
 Examples:
   dqmq train                                 # ResNet-20, 14% of the 8-bit BOPs, embedded images
   dqmq train --budget 0.1 --run runs/tight
+  dqmq train by-layer --run runs/layers      # bits of each layer move on their own
   dqmq train --granularity static --run runs/static
-  dqmq train --sees quality channels --bits 2 3 4 --budget 0.12 --run runs/eyes
-  dqmq train --decides network --distribution value --search-share 0 --sees map --run runs/value
-  dqmq train --follow bits grids --run runs/grids    # grids that follow the image, too
-  dqmq train --decides network --distribution value --search-share 0 --sees map --refits 1 \
-      --ladder 1000 --reach 1 --follow bits grids --align --explore 0.2     # as in experiments
+  dqmq train --follow bits --run runs/bits   # grids are the same for all images
   dqmq train --bits 1 2 3 4 --weight-bits 2 --budget 0.08 --run runs/activations
   dqmq train --lowest-budget 0.08 --budget 0.3 --run runs/many    # one run, many budgets
   dqmq train --data FOLDER --images 580000    # ten passes over the full Fashion-MNIST
@@ -46,6 +44,7 @@ Examples:
   tensorboard --logdir runs                  # losses, multiplier, bits per layer and condition
 """
 
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -56,7 +55,7 @@ import tyro
 
 import dqmq_env  # noqa: F401 - registers the environments
 from agents.hybrid.agent import HybridAgent
-from agents.hybrid.settings import HybridSettings
+from agents.hybrid.settings import PRESETS, HybridSettings, preset
 from agents.hybrid.table import print_table
 from dqmq_env.envs.network_arguments import NetworkArguments, reads_folder
 from dqmq_env.evaluation.report import evaluate
@@ -85,7 +84,7 @@ class TrainArguments:
 
     network: NetworkArguments = field(default_factory=NetworkArguments)
     granularity: Literal["image", "batch", "static"] = "image"
-    hybrid: HybridSettings = field(default_factory=HybridSettings)
+    hybrid: HybridSettings = field(default_factory=preset)
     schedule: Schedule = field(default_factory=Schedule)
     run: Path = Path("runs/hybrid")
     device: str = "auto"
@@ -141,11 +140,14 @@ def evaluated_budgets(settings: HybridSettings) -> list[float]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``python -m agents.hybrid.train`` and of ``dqmq train``."""
+    words = sys.argv[1:] if arguments is None else arguments
+    named = [word for word in words[:1] if word in PRESETS]
     parsed = tyro.cli(
         TrainArguments,
         description=__doc__,
-        args=arguments,
-        prog="dqmq train",
+        default=TrainArguments(hybrid=preset(*named)),
+        args=words[len(named) :],
+        prog=f"dqmq train [{'|'.join(PRESETS)}]",
         config=(tyro.conf.OmitArgPrefixes,),
     )
     with one_line_errors("dqmq train"):

@@ -9,25 +9,21 @@ from pathlib import Path
 
 import pytest
 
-COMMAND = [
-    *(sys.executable, "-m", "agents.hybrid.train"),
+TRAIN = (sys.executable, "-m", "agents.hybrid.train")
+OPTIONS = (
     *("--checkpoint", "resnet8-fashion-mnist", "--budget", "0.12", "--device", "cpu"),
     *("--images", "1280", "--batch", "32", "--save-every", "5"),
-    *("--settle-images", "64", "--threads", "1", "--test-images", "50"),
-]
+    *("--settle-images", "64", "--value-images", "64", "--threads", "1", "--test-images", "50"),
+)
+PRESETS = {
+    "by-value": ("--bits", "1", "2", "4", "--weight-bits", "2", "--refits", "2"),
+    "by-layer": (),
+}
 
 
-BY_VALUE = [
-    *("--bits", "1", "2", "4", "--weight-bits", "2", "--decides", "network"),
-    *("--distribution", "value", "--value-images", "64", "--sees", "quality", "map"),
-]
-
-
-@pytest.mark.parametrize("further", [[], BY_VALUE], ids=["by default", "by value"])
-def test_a_killed_run_resumes_and_ends_with_the_same_numbers(
-    tmp_path: Path, further: list[str]
-) -> None:
-    command = [*COMMAND, *further]
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_killed_run_resumes_and_ends_with_the_same_numbers(tmp_path: Path, preset: str) -> None:
+    command = [*TRAIN, preset, *OPTIONS, *PRESETS[preset]]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([*command, "--run", str(whole)], check=True, capture_output=True)
     process = subprocess.Popen(
@@ -49,7 +45,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_numbers(
 def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text("{}\n")
     done = subprocess.run(
-        [*COMMAND, "--run", str(tmp_path)], capture_output=True, text=True, check=False
+        [*TRAIN, *OPTIONS, "--run", str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("dqmq train: --run:")
