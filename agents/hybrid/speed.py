@@ -16,7 +16,7 @@ import torch
 import tyro
 
 from agents.hybrid.agent import HybridAgent
-from agents.hybrid.settings import BY_VALUE, HybridSettings
+from agents.hybrid.settings import PRESETS, HybridSettings
 from dqmq_env.benchmark.row import Row, compare, middle
 from dqmq_env.benchmark.speed import report
 from dqmq_env.envs.single import BitWidthEnv
@@ -39,10 +39,7 @@ _DEPLOYED = 512
 _AGENTS: Mapping[str, Mapping[str, Any]] = {
     "": {},
     ", by value": {
-        **BY_VALUE,
-        "reach": 1,
-        "follow": ("bits", "grids"),
-        "sees": ("map",),
+        **PRESETS["by-value"],
         "value_images": 2 * BATCH,
         "settle_images": 2 * BATCH,
     },

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from dqmq_env.quantization.assignment import LayerBits
@@ -65,13 +66,16 @@ class Modulated:
     offset: Tensor
 
     def applied(self, output: Tensor) -> Tensor:
-        """The layer's output (N, O, ...), scaled and shifted."""
+        """The layer's output (N, O, ...), scaled and shifted; in place without gradients."""
         sides = (-1, self.scale.shape[1], *(1,) * (output.ndim - 2))
         scale, offset = self.scale, self.offset
         if len(scale) > 1:
             repeats = len(output) // len(scale)
             scale, offset = (own.repeat_interleave(repeats, 0) for own in (scale, offset))
-        return output * scale.view(sides) + offset.view(sides)
+        scale, offset = scale.view(sides), offset.view(sides)
+        if torch.is_grad_enabled():
+            return output * scale + offset
+        return output.mul_(scale).add_(offset)  # new memory would take longer than the products
 
 
 LayerChoice = HardBits | RelaxedBits | Modulated
