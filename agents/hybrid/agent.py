@@ -42,7 +42,8 @@ class HybridAgent:
         env: an environment of the suite over a live network; its problem gives the network, the
             images, the candidate bits and the granularity.
         settings: of the policy; those of the preset ``by-value`` when left out.
-        schedule: of the training.
+        schedule: of the training; with a learning rate of 0 the policy alone learns, over weights
+            as post-training quantisation leaves them.
         folder: of resumable states and TensorBoard events; ``None`` keeps nothing.
         device: ``auto`` takes a GPU where there is one.
 
@@ -72,7 +73,8 @@ class HybridAgent:
         self.schedule = schedule = schedule or Schedule()
         self.folder = folder
         self.device = choose_device(device)
-        self.network = problem.trainable()
+        learns = schedule.learning_rate > 0
+        self.network = problem.trainable() if learns else problem.post_trained()
         if settings.align:
             self.network.align(problem.normalize(problem.calibration))
         with torch.random.fork_rng(devices=[]):
@@ -120,8 +122,8 @@ class HybridAgent:
     def predict(
         self,
         observation: NDArray[np.float32],
-        state: None = None,
-        episode_start: None = None,
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[np.int64], None]:
         """Indices of candidate bits for observations of shape (features,) or (N, features)."""

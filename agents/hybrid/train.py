@@ -39,6 +39,7 @@ Examples:
   dqmq train --follow bits --run runs/bits   # grids are the same for all images
   dqmq train --bits 1 2 3 4 --weight-bits 2 --budget 0.08 --run runs/activations
   dqmq train --lowest-budget 0.08 --budget 0.3 --run runs/many    # one run, many budgets
+  dqmq train --learning-rate 0 --images 4000 --run runs/bits    # weights stay; bits alone
   dqmq train --data FOLDER --images 580000    # ten passes over the full Fashion-MNIST
   dqmq train --network mynet:make --weights mynet.pt --data photos --run runs/mine
   tensorboard --logdir runs                  # losses, multiplier, bits per layer and condition

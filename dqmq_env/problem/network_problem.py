@@ -1,5 +1,6 @@
 """A live network as a problem: every answer is computed by running it."""
 
+import copy
 import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
@@ -256,6 +257,10 @@ class NetworkProblem:
         network.to(memory_format=torch.channels_last)
         network.calibrate(self.normalize(self.calibration))
         return network
+
+    def post_trained(self) -> QuantizedNetwork:
+        """A copy of the network as post-training quantisation left it, its weights frozen."""
+        return copy.deepcopy(self.quantized).requires_grad_(False)
 
     def start(self, conditions: Sequence[Condition], batches: Sequence[int]) -> Rollout:
         """See :class:`~dqmq_env.problem.protocol.Problem`."""
