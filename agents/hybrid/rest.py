@@ -51,7 +51,9 @@ class Rest:
             return self.settle()
         # norms are those of the decisions that weights were trained at, and not of new ones
         passed = self._measure_norms() if head.fitted else 0
-        batches = self._batches("values", self._settings.value_images, shift=0)
+        trained = self._schedule.steps * self._schedule.batch
+        count = min(self._settings.value_images, trained)  # a short training has a short search
+        batches = self._batches("values", count, shift=0)
         losses, looked = self._losses(head, batches[:_SEEN])
         fit_values(self._dynamic, batches, losses, self._schedule.seed)
         return passed + looked + losses.images + self._meet_budget()

@@ -88,7 +88,7 @@ class HybridSettings:
             granularity ``batch``, their condition); images of granularity ``image`` never do.
         embedding: size of what the policy makes of what it sees.
         value_images: training images whose losses at every width (in use, after training) values
-            are fitted to, each time.
+            are fitted to, each time; no more than the training itself has.
         settle_images: training images that, when the policy has learned and again after training,
             batch normalisation is measured anew on and the budget is met on; 0 leaves both as
             training left them.

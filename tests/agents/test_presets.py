@@ -67,6 +67,16 @@ def test_the_usual_agent_plays_episodes_next_to_its_budget(
     assert played + usual.costing.controller in (pytest.approx(below), pytest.approx(above))
 
 
+def test_the_search_is_no_longer_than_the_training(
+    make_problem: Callable[..., NetworkProblem],
+) -> None:
+    settings = preset(**{**FEW, "value_images": 10_000})
+    env = BitWidthEnv(make_problem("image"))
+    agent = HybridAgent(env, settings, SCHEDULE, device="cpu").learn()
+    forecast, measured = SCHEDULE.images, 2 * SCHEDULE.images
+    assert agent.images_settled == forecast + measured + FEW["settle_images"]
+
+
 def test_a_preset_is_changed_by_name() -> None:
     assert preset("by-layer", budget=0.2) == replace(preset("by-layer"), budget=0.2)
     assert preset("by-layer") != preset("by-value")
