@@ -62,9 +62,13 @@ def test_another_assignment_or_budget_is_refused(
     with pytest.raises(CheckpointError, match="other settings"):
         Trainer(tiny_problem, network, objective, SCHEDULE, tmp_path / "static").run()
     env, folder = BitWidthEnv(tiny_problem), tmp_path / "hybrid"
-    HybridAgent(env, HybridSettings(budget=0.3, group=16), SCHEDULE, folder, "cpu").learn()
+    HybridAgent(
+        env, HybridSettings(budget=0.3, group=16, settle_images=32), SCHEDULE, folder, "cpu"
+    ).learn()
     with pytest.raises(CheckpointError, match="other settings"):
-        HybridAgent(env, HybridSettings(budget=0.4, group=16), SCHEDULE, folder, "cpu").learn()
+        HybridAgent(
+            env, HybridSettings(budget=0.4, group=16, settle_images=32), SCHEDULE, folder, "cpu"
+        ).learn()
 
 
 def test_a_damaged_state_is_refused(tiny_problem: NetworkProblem, tmp_path: Path) -> None:
@@ -85,7 +89,9 @@ def test_the_rate_rises_and_falls_to_nothing() -> None:
 
 def test_the_curves_of_a_hybrid_run_are_there(tiny_problem: NetworkProblem, tmp_path: Path) -> None:
     env = BitWidthEnv(tiny_problem)
-    HybridAgent(env, HybridSettings(budget=0.3, group=16), SCHEDULE, tmp_path, "cpu").learn()
+    HybridAgent(
+        env, HybridSettings(budget=0.3, group=16, settle_images=32), SCHEDULE, tmp_path, "cpu"
+    ).learn()
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     tags = events.Tags()
