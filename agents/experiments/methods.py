@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from agents.experiments.study import Study
 from agents.hybrid.agent import HybridAgent
-from agents.hybrid.settings import BY_VALUE, HybridSettings
+from agents.hybrid.settings import BY_VALUE, PRESETS, HybridSettings
 from baselines.dqnet.dqnet import DQNet
 from baselines.haq.search import HAQ
 from baselines.sb3.search import SB3Search
@@ -85,7 +85,7 @@ def _dqnet(study: Study, budget: float, seed: int, folder: Path | None) -> Train
         hidden=_DQNET_HIDDEN,
     )
     network = method.train(study.problem("image"), budget, seed, folder)
-    return Trained(network, None, 0, study.schedule(seed).steps * study.schedule(seed).batch)
+    return Trained(network, None, 0, study.schedule(seed).trained_images)
 
 
 def _hybrid(
@@ -114,7 +114,8 @@ _STATIC_SEARCHES: Mapping[str, Searcher] = {
 
 _STATIC = {**BY_VALUE, "refits": 0, "value_images": 128}
 """What is the same for all images asks for none of them."""
-_IMAGE = {**BY_VALUE, "reach": 1, "follow": ("bits", "grids")}
+_IMAGE = {name: own for name, own in PRESETS["by-value"].items() if name != "sees"}
+"""What it sees is a setting of the study."""
 
 METHODS: Final[Mapping[str, partial[Trained]]] = {
     **{name: partial(_searched, own) for name, own in _STATIC_SEARCHES.items()},

@@ -51,8 +51,8 @@ class Rest:
             return self.settle()
         # norms are those of the decisions that weights were trained at, and not of new ones
         passed = self._measure_norms() if head.fitted else 0
-        trained = self._schedule.steps * self._schedule.batch
-        count = min(self._settings.value_images, trained)  # a short training has a short search
+        # a short training has a short search
+        count = min(self._settings.value_images, self._schedule.trained_images)
         batches = self._batches("values", count, shift=0)
         losses, looked = self._losses(head, batches[:_SEEN])
         fit_values(self._dynamic, batches, losses, self._schedule.seed)

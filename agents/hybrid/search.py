@@ -58,6 +58,7 @@ class HybridSearch:
         settings = HybridSettings(budget=task.budget.fraction, **self.settings)
         agent = HybridAgent(BitWidthEnv(live, task), settings, schedule, device="cpu")
         agent.learn()
-        trained = schedule.steps * self.batch
-        problem.count(Spent(images_evaluated=agent.images_settled, images_trained=trained))
+        problem.count(
+            Spent(images_evaluated=agent.images_settled, images_trained=schedule.trained_images)
+        )
         return agent

@@ -17,22 +17,20 @@ import tyro
 
 from agents.hybrid.agent import HybridAgent
 from agents.hybrid.settings import HybridSettings
-from dqmq_env.benchmark.job import Job
+from dqmq_env.benchmark.job import Job, Score
+from dqmq_env.benchmark.report.runs import over_mixture
 from dqmq_env.benchmark.resolve import environment_of
 from dqmq_env.benchmark.run_job import run_in, scores_of
 from dqmq_env.benchmark.statistics import first_reaching
 from dqmq_env.envs.single import BitWidthEnv
-from dqmq_env.envs.zoo import ZooSetting
 from dqmq_env.files import atomic_write_text
 from dqmq_env.machine import processor_name
+from dqmq_env.problem.build_table import TableArguments, table_problem
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.progress import progress
 from dqmq_env.search.rule import rule_of
 from dqmq_env.training.loop import Schedule
 
-_ID: Final = "DQMQ-ResNet8-Tabular-v0"
-_CHECKPOINT: Final = "resnet8-fashion-mnist"
-_BITS: Final = (2, 3, 4, 6, 8)
 _BATCH: Final = 16
 """Small, since the mean over all widths has little noise and many steps are what it needs."""
 _GAP: Final = 0.01
@@ -52,16 +50,18 @@ class Found:
     images: int
 
 
-def live_problem() -> NetworkProblem:
-    """The network that the table is of, as an agent that learns one decision for all takes it."""
-    return ZooSetting(checkpoint=_CHECKPOINT, bits=_BITS, granularity="static").problem()
+def agent_run(live: NetworkProblem, env: BitWidthEnv, images: int, seed: int) -> Found:
+    """Learn a policy over frozen weights, and look its rule up.
 
-
-def agent_run(live: NetworkProblem, budget: float, images: int, seed: int) -> Found:
-    """Learn a policy over frozen weights, and look its rule up."""
-    env = _twin(budget)
+    Args:
+        live: what the table was made of, for one decision for all images.
+        env: over the table.
+        images: that the policy is learned on.
+        seed: of order and noise.
+    """
+    problem, task = env.problem, env.core.task
     settings = HybridSettings(
-        budget=budget,
+        budget=task.budget.fraction,
         gradient="relaxed",
         group=_BATCH,
         multiplier_rate=0.05,
@@ -70,33 +70,33 @@ def agent_run(live: NetworkProblem, budget: float, images: int, seed: int) -> Fo
     )
     schedule = Schedule(images=images, batch=_BATCH, learning_rate=0.0, seed=seed)
     agent = HybridAgent(BitWidthEnv(live), settings, schedule, device="cpu").learn()
-    scores = scores_of(rule_of(agent, env.problem, env.core.task), env.problem, env.core.task)
-    best = sum(score.share * (score.optimum or 0.0) for score in scores)
-    reward = sum(score.share * score.reward for score in scores)
-    return Found(reward / best, schedule.steps * _BATCH + agent.images_settled)
+    scores = scores_of(rule_of(agent, problem, task), problem, task)
+    share = over_mixture(scores, lambda score: score.reward) / over_mixture(scores, _optimum)
+    return Found(share, schedule.trained_images + agent.images_settled)
 
 
-def evaluations_of_ppo(budget: float, seed: int) -> int | None:
+def _optimum(score: Score) -> float:
+    assert score.optimum is not None, "a table knows it"
+    return score.optimum
+
+
+def evaluations_of_ppo(job: Job, env: BitWidthEnv) -> int | None:
     """Evaluations until the best that PPO has tried is within 1% of the optimum, if ever."""
-    job = _job(budget, seed)
-    result = run_in(environment_of(job), job)
+    result = run_in(env, job)
     assert result.optimum is not None
     return first_reaching(result.curve, (1 - _GAP) * result.optimum)
 
 
-def _job(budget: float, seed: int) -> Job:
+def ppo_job(budget: float, seed: int) -> Job:
+    """PPO on the tabular twin, accuracy as the reward under a hard budget."""
     return Job(
         agent="baselines.sb3:SB3Search",
-        id=_ID,
+        id="DQMQ-ResNet8-Tabular-v0",
         evaluations=_EVALUATIONS,
         seed=seed,
         settings={"algorithm": "ppo"},
         env={"budget": budget, "weight": 0.0},
     )
-
-
-def _twin(budget: float) -> BitWidthEnv:
-    return environment_of(_job(budget, 0))
 
 
 def _row(
@@ -131,18 +131,19 @@ def main(
         output: the Markdown file.
     """
     torch.set_num_threads(1)
-    live = live_problem()
+    live = table_problem(TableArguments(), granularity="static")
     rows = []
-    numbers = range(first_seed, first_seed + seeds)
     with progress(2 * len(budgets) * seeds, "twin", "run") as bar:
         for budget in budgets:
+            jobs = [ppo_job(budget, first_seed + number) for number in range(seeds)]
+            env = environment_of(jobs[0])
             found, ppo = [], []
-            for seed in numbers:
-                found.append(agent_run(live, budget, images, seed))
+            for job in jobs:
+                found.append(agent_run(live, env, images, job.seed))
                 bar.update()
-                ppo.append(evaluations_of_ppo(budget, seed))
+                ppo.append(evaluations_of_ppo(job, env))
                 bar.update()
-            rows.append(_row(budget, found, ppo, _twin(budget).problem.batch_images))
+            rows.append(_row(budget, found, ppo, env.problem.batch_images))
     text = _TEXT.format(machine=processor_name(), seeds=seeds, rows="\n".join(rows))
     atomic_write_text(output, text)
     print(text)

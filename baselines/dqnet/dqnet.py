@@ -112,9 +112,8 @@ class DQNet(Settings):
         live = live_network(problem, "DQNet")
         if task.budget.cost.name != "bops":
             raise SettingError(f"task: got a budget on {task.budget.cost.name}, allowed is bops")
-        trained = self._schedule(seed)
         network = self.train(live, task.budget.fraction, seed)
-        problem.count(Spent(images_trained=trained.steps * trained.batch))
+        problem.count(Spent(images_trained=self._schedule(seed).trained_images))
         space = Space(live, replace(task, decisions=JointDecisions()))
         rule: dict[Condition | str, BitAssignment] = {}
         for condition in live.mixture.conditions:

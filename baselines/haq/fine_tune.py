@@ -38,7 +38,7 @@ class FineTuned(Target):
         """See :class:`~dqmq_env.search.target.Target`; counts the images trained too."""
         live = live_network(self.problem, "fine-tuning")
         network = fine_tune(live, assignment, self.schedule)
-        self.problem.count(Spent(images_trained=self.schedule.steps * self.schedule.batch))
+        self.problem.count(Spent(images_trained=self.schedule.trained_images))
         trained = _Trained(self.problem, live, network)
         return Target(trained, self.task, self.mixture).look(assignment)
 

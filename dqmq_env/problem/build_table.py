@@ -68,8 +68,13 @@ class TableArguments:
     output: Path = SHIPPED
 
 
-def table_problem(arguments: TableArguments) -> NetworkProblem:
-    """The live problem that a table is made of: its one batch is the whole of ``search``."""
+def table_problem(arguments: TableArguments, granularity: str = "batch") -> NetworkProblem:
+    """The live problem that a table is made of: its one batch is the whole of ``search``.
+
+    Args:
+        arguments: which table.
+        granularity: what is decided about, where the problem is for learning and not for the table.
+    """
     network, _ = load_checkpoint(arguments.checkpoint)
     return NetworkProblem.over(
         network,
@@ -77,6 +82,7 @@ def table_problem(arguments: TableArguments) -> NetworkProblem:
         bits=arguments.bits,
         conditions=[Condition.parse(text) for text in arguments.conditions],
         batch_size=arguments.search_images,
+        granularity=granularity,
     )
 
 

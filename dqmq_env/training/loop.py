@@ -54,6 +54,11 @@ class Schedule:
         """Number of optimiser steps."""
         return max(1, math.ceil(self.images / self.batch))
 
+    @property
+    def trained_images(self) -> int:
+        """Images that gradients are computed on, in whole batches."""
+        return self.steps * self.batch
+
     def rate(self, step: int) -> float:
         """Factor on every learning rate at a step."""
         rise = max(1, self.steps // 20)

@@ -10,7 +10,9 @@ from agents.hybrid import twin_study
 from agents.hybrid.agent import HybridAgent
 from agents.hybrid.export import HybridPolicy
 from agents.hybrid.settings import PRESETS, preset
+from dqmq_env.benchmark.resolve import environment_of
 from dqmq_env.envs.single import BitWidthEnv
+from dqmq_env.problem.build_table import TableArguments, table_problem
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.quality.batches import MixedQualityBatches
 from dqmq_env.training.loop import Schedule
@@ -67,6 +69,8 @@ def test_it_is_saved_and_loaded_with_the_same_answers(
 
 
 def test_what_it_finds_is_looked_up_in_the_table() -> None:
-    found = twin_study.agent_run(twin_study.live_problem(), budget=0.3, images=48, seed=1000)
+    live = table_problem(TableArguments(), granularity="static")
+    env = environment_of(twin_study.ppo_job(0.3, 1000))
+    found = twin_study.agent_run(live, env, images=48, seed=1000)
     assert 0.95 < found.share <= 1
     assert found.images >= 48
