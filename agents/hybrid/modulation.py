@@ -9,6 +9,7 @@ with the weights, by gradients through the quantised network.
 
 import copy
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -23,24 +24,32 @@ from dqmq_env.quantization.surgery import eval_mode
 
 
 class Modulation(nn.Module):
-    """Scale and offset of what each layer but the last gives, from an embedding of the image.
+    """Scale and offset of what layers give, from an embedding of the image.
 
     With the embedding e of what is seen (:class:`~agents.hybrid.view.View`), output y of channel c
     becomes ``(1 + G_c . e) y + u_c (O_c . e)``, where u_c is the spread of that channel in float.
-    It begins as the identity. All products are of 8-bit numbers.
+    It begins as the identity. All products are of 8-bit numbers. Layers have it from the first on,
+    the last one left out, for as long as there are BOPs for it.
 
     Args:
         network: gives the shapes of images and layers.
         sees: sources of the policy; those of the image itself are seen.
         embedding: E, size of the embedding.
+        most: bit operations that it may take for one image; the first layer has it whatever it
+            takes.
     """
 
-    def __init__(self, network: QuantizedNetwork, sees: Sequence[str], embedding: int) -> None:
+    def __init__(
+        self, network: QuantizedNetwork, sees: Sequence[str], embedding: int, most: float
+    ) -> None:
         super().__init__()
         specs = network.specs
         own = tuple(name for name in sees if name in IMAGE_SOURCES)
         self.view = View(specs[0].input_shape, specs[:1], own, embedding, budget=False)
         channels = [spec.out_channels for spec in specs[:-1]]
+        spent = accumulate(_channel_bops(embedding) * count for count in channels)
+        kept = sum(self.view.bops() + bops <= most for bops in spent)
+        channels = channels[: max(1, kept)]
         self.scales = nn.ParameterList(torch.zeros(embedding, count) for count in channels)
         self.offsets = nn.ParameterList(torch.zeros(embedding, count) for count in channels)
         for number, count in enumerate(channels):
@@ -60,7 +69,7 @@ class Modulation(nn.Module):
 
         def choose(index: int, activation: Tensor) -> LayerChoice:
             bits = chooser(index, activation)
-            if index == len(self.scales):
+            if index >= len(self.scales):
                 return bits
             scale = product(seen, 1.0, self.scales[index])
             offset = product(seen, 1.0, self.offsets[index])
@@ -101,7 +110,7 @@ class Modulation(nn.Module):
             network: with its batch norms folded.
         """
         found = copy.deepcopy(self)
-        for number, layer in enumerate(network.layers[:-1]):
+        for number, layer in enumerate(network.layers[: len(self.scales)]):
             scale, shift = layer.output_scale, layer.output_shift
             if scale is not None and shift is not None:
                 unit, centre = getattr(found, f"unit_{number}"), getattr(found, f"centre_{number}")
@@ -111,7 +120,13 @@ class Modulation(nn.Module):
 
     def bops(self) -> int:
         """Bit operations for one image, beside looking at it."""
-        products = sum(own.numel() for own in (*self.scales, *self.offsets))
-        joined = 2 * sum(own.shape[1] for own in self.offsets)  # by factors of 16 bits
-        total: int = self.view.bops() + (products + 2 * joined) * MAC_BOPS
+        channels = sum(own.shape[1] for own in self.offsets)
+        total: int = self.view.bops() + channels * _channel_bops(self.view.size)
         return total
+
+
+def _channel_bops(embedding: int) -> int:
+    """Bit operations for scale and offset of one channel, from an embedding of that size."""
+    products = 2 * embedding
+    joined = 2  # with what the channel is scaled and shifted by anyway, by factors of 16 bits
+    return (products + 2 * joined) * MAC_BOPS

@@ -12,6 +12,7 @@ from agents.hybrid.heads import HEADS, Drawn
 from agents.hybrid.modulation import Modulation
 from agents.hybrid.settings import HybridSettings
 from agents.hybrid.view import Describe, Look, Scene, View
+from dqmq_env.costs import Bops, reference
 from dqmq_env.quality import describe
 from dqmq_env.quantization.choice import Chooser
 from dqmq_env.quantization.network import QuantizedNetwork
@@ -218,7 +219,8 @@ def make_policy(network: QuantizedNetwork, settings: HybridSettings, granularity
     ladder = ladder_of(len(widths), len(decided), settings.ladder) if once else None
     modulation = None
     if sees and "grids" in settings.follow:
-        modulation = Modulation(network, sees, settings.embedding)
+        most = settings.grid_share * low * reference(Bops(), network.specs)
+        modulation = Modulation(network, sees, settings.embedding, most)
     return BitPolicy(
         view, settings.distribution, widths, len(decided), (low, high), ladder, modulation
     )

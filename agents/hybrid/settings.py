@@ -57,6 +57,8 @@ class HybridSettings:
         follow: what follows what the policy sees, any of ``bits`` and ``grids``: the scale and the
             offset of each layer's output channels, and with them the grids that they are rounded
             on, see :mod:`~agents.hybrid.modulation`. What does not is the same for all images.
+        grid_share: what grids that follow may cost, as a share of the (lowest) budget; where that
+            is not enough for all layers, those of later ones are the same for all images.
         sees: what the policy sees, any of ``quality`` (the descriptor), ``statistics`` (four pooled
             numbers of what the layer receives), ``channels`` (the mean of each channel of what this
             layer and those before it receive) and ``map`` (brightness and contrast of each of the
@@ -104,6 +106,7 @@ class HybridSettings:
     reach: int | None = None
     hold: str = "mean"
     follow: tuple[str, ...] = ("bits",)
+    grid_share: float = 0.02
     sees: tuple[str, ...] = ("quality", "statistics")
     distribution: str = "logistic"
     gradient: str = "neighbour"
@@ -163,6 +166,8 @@ class HybridSettings:
             raise SettingError(
                 f"follow: got {list(self.follow)}, allowed are one or both of {list(_FOLLOW)}"
             )
+        if not self.grid_share > 0:
+            raise SettingError(f"grid_share: got {self.grid_share}, allowed is above 0")
         if "grids" in self.follow and not set(self.sees) & set(IMAGE_SOURCES):
             raise SettingError(
                 f"follow: got 'grids' with sees={list(self.sees)}, which needs one of "

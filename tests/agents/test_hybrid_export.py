@@ -59,7 +59,7 @@ save_file(found, folder / "found.safetensors")
 """
 
 BY_VALUE = {"decides": "network", "distribution": "value", "sees": ("map",)}
-IN_ALL = {**BY_VALUE, "ladder": 2, "align": True, "follow": ("bits", "grids")}
+IN_ALL = {**BY_VALUE, "ladder": 2, "align": True, "follow": ("bits", "grids"), "grid_share": 1.0}
 
 ONNX_READER = """
 import sys

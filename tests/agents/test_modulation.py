@@ -31,7 +31,13 @@ BY_VALUE: dict[str, Any] = {
 
 
 def make_agent(problem: NetworkProblem, steps: int = 30, **settings: Any) -> HybridAgent:
-    own = {"budget": 0.1, "settle_images": 128, "sees": ("map",), "follow": ("bits", "grids")}
+    own = {
+        "budget": 0.1,
+        "settle_images": 128,
+        "sees": ("map",),
+        "follow": ("bits", "grids"),
+        "grid_share": 1.0,  # so narrow a network has few other BOPs
+    }
     schedule = Schedule(images=steps * 32, batch=32, learning_rate=5e-3)
     return HybridAgent(
         BitWidthEnv(problem), HybridSettings(**{**own, **settings}), schedule, device="cpu"
@@ -199,6 +205,39 @@ def test_what_it_takes_is_counted(make_problem: Callable[..., NetworkProblem]) -
     assert extra == pytest.approx(64 * (8 * cells + 2 * 8 * channels + 4 * channels))
 
 
+def test_grids_follow_from_the_first_layer_on_for_what_they_may_cost(
+    make_problem: Callable[..., NetworkProblem], tmp_path: Path
+) -> None:
+    problem = make_problem("image")
+    whole = 0.1 * 64 * sum(spec.macs for spec in problem.layers)
+    followed = {}
+    for share in (1e-6, 0.02, 0.05, 0.1, 0.2, 1.0):
+        modulation = make_agent(problem, grid_share=share, **BY_VALUE).policy.modulation
+        assert modulation is not None
+        followed[share] = len(modulation.scales)
+        assert followed[share] == 1 or modulation.bops() <= share * whole
+    counts = list(followed.values())
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (1, len(problem.layers) - 1)
+
+    share = next(own for own, count in followed.items() if count > 1)
+    agent = make_agent(problem, follow=("grids",), grid_share=share, **BY_VALUE).learn()
+    images = mixed_images(problem)
+    packed = tmp_path / "agent.dqmq"
+    agent.save(packed)
+    loaded = HybridAgent.load(packed, BitWidthEnv(problem), device="cpu").deployed()
+    assert torch.equal(loaded(images).logits, agent.deployed()(images).logits)
+    modulation = agent.policy.modulation
+    assert modulation is not None
+    assert 1 < len(modulation.scales) < len(problem.layers) - 1  # some of the layers
+    bits = agent.network.layers[-1].options[-1]
+    scene = agent.policy.scene(images, len(images))
+    chooser = modulation.around(lambda index, activation: bits, scene)
+    for index in range(len(problem.layers)):
+        follows = isinstance(chooser(index, images), Modulated)
+        assert follows == (index < len(modulation.scales))
+
+
 def test_a_loaded_agent_computes_alike(trained: HybridAgent, tmp_path: Path) -> None:
     images = mixed_images(trained.problem)
     trained.save(tmp_path / "agent.dqmq")
@@ -224,6 +263,7 @@ def test_groups_share_their_grids_and_static_agents_have_one(
         ({"follow": ()}, "follow: got \\[\\], allowed are one or both"),
         ({"follow": ("bits", "weights")}, "follow: got \\['bits', 'weights'\\]"),
         ({"follow": ("grids",), "sees": ("channels",)}, "which needs one of"),
+        ({"grid_share": 0}, "grid_share: got 0, allowed is above 0"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(
