@@ -60,7 +60,7 @@ class BitPolicy(nn.Module):
         self.decisions = decisions
         self.budgets = budgets
         self.once = ladder is not None
-        self.rungs = torch.tensor(ladder or ladder_of(len(widths), decisions))
+        self.rungs = torch.tensor(ladder or ladder_of(len(widths), [1.0] * decisions))
         self.levels = tuple(float(row.mean()) for row in torch.tensor(widths).float()[self.rungs])
         self._drawn = 1 if self.once else decisions
         self.head = HEADS[distribution](self._drawn, self.levels, view.size)
@@ -176,24 +176,28 @@ def decided_layers(network: QuantizedNetwork) -> list[int]:
     return [layer.index for layer in network.layers if len(layer.options) > 1]
 
 
-def ladder_of(widths: int, decisions: int, parts: int = 1) -> list[list[int]]:
+def ladder_of(widths: int, costs: Sequence[float], parts: int = 1) -> list[list[int]]:
     """Places of each layer's width on each rung, from the lowest width to the highest.
 
-    Between two widths, layers are raised in parts of as many layers as can be, the last part first:
-    what is rounded late has no layers after it to make up for it.
+    Between two widths, layers are raised in parts of as many layers as can be. Those at which a bit
+    is cheap come first, in steps of a quarter of the dearest; of like cost the later ones do: what
+    is rounded late has no layers after it to make up for it.
 
     Args:
         widths: number of widths.
-        decisions: D, number of layers.
+        costs: what a bit costs in each of D layers, above zero, in any unit.
         parts: P, rungs from one width to the next, D at most; with 1, all layers are alike.
 
     Returns:
         Shape (P (widths - 1) + 1, D).
     """
-    parts = min(parts, decisions)
-    part = [layer * parts // decisions for layer in range(decisions)]
+    count, dearest = len(costs), max(costs)
+    parts = min(parts, count)
+    cheapness = [math.floor(math.log(dearest / own, 4) + 1e-9) for own in costs]
+    last_first = sorted(range(count), key=lambda layer: (cheapness[layer], layer))
+    part = {layer: rank * parts // count for rank, layer in enumerate(last_first)}
     rungs = range(parts * (widths - 1) + 1)
-    return [[(rung + own) // parts for own in part] for rung in rungs]
+    return [[(rung + part[layer]) // parts for layer in range(count)] for rung in rungs]
 
 
 def make_policy(network: QuantizedNetwork, settings: HybridSettings, granularity: str) -> BitPolicy:
@@ -216,7 +220,8 @@ def make_policy(network: QuantizedNetwork, settings: HybridSettings, granularity
         budget=low != high and settings.distribution != "value",
     )
     widths = network.layers[decided[0]].widths
-    ladder = ladder_of(len(widths), len(decided), settings.ladder) if once else None
+    costs = [network.specs[index].macs for index in decided]
+    ladder = ladder_of(len(widths), costs, settings.ladder) if once else None
     modulation = None
     if sees and "grids" in settings.follow:
         most = settings.grid_share * low * reference(Bops(), network.specs)

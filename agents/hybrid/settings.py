@@ -49,8 +49,8 @@ class HybridSettings:
             first decided layer: it then takes a rung of a ladder from the lowest width of all
             layers to the highest.
         ladder: rungs from one width to the next. With 1 all layers of a rung have the same of their
-            widths; with 2 there is a rung between, where the later half of the layers is one width
-            ahead, and so on, down to one layer at a time.
+            widths; with 2 there is a rung between, where half of the layers, the cheap ones and the
+            later ones, is one width ahead, and so on, down to one layer at a time.
         reach: with ``value``, how many rungs on either side of the budget images can take: with 1
             the one that just costs less and the one that just costs more; all when left out.
         hold: ``mean`` bounds the average over the mixture, ``image`` the BOPs of each image.
