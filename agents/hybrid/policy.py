@@ -180,8 +180,8 @@ def ladder_of(widths: int, costs: Sequence[float], parts: int = 1) -> list[list[
     """Places of each layer's width on each rung, from the lowest width to the highest.
 
     Between two widths, layers are raised in parts of as many layers as can be. Those at which a bit
-    is cheap come first, in steps of a quarter of the dearest; of like cost the later ones do: what
-    is rounded late has no layers after it to make up for it.
+    is cheap come first, told apart by powers of four of the dearest; of like cost the later ones
+    do: what is rounded late has no layers after it to make up for it.
 
     Args:
         widths: number of widths.

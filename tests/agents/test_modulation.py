@@ -223,9 +223,9 @@ def test_grids_follow_from_the_first_layer_on_for_what_they_may_cost(
     share = next(own for own, count in followed.items() if count > 1)
     agent = make_agent(problem, follow=("grids",), grid_share=share, **BY_VALUE).learn()
     images = mixed_images(problem)
-    packed = tmp_path / "agent.dqmq"
-    agent.save(packed)
-    loaded = HybridAgent.load(packed, BitWidthEnv(problem), device="cpu").deployed()
+    path = tmp_path / "agent.dqmq"
+    agent.save(path)
+    loaded = HybridAgent.load(path, BitWidthEnv(problem), device="cpu").deployed()
     assert torch.equal(loaded(images).logits, agent.deployed()(images).logits)
     modulation = agent.policy.modulation
     assert modulation is not None
