@@ -180,8 +180,8 @@ def ladder_of(widths: int, costs: Sequence[float], parts: int = 1) -> list[list[
     """Places of each layer's width on each rung, from the lowest width to the highest.
 
     Between two widths, layers are raised in parts of as many layers as can be. Those at which a bit
-    is cheap come first, told apart by powers of four of the dearest; of like cost the later ones
-    do: what is rounded late has no layers after it to make up for it.
+    is cheap come first, so that a budget raises as many as it can; of equal cost the later ones do:
+    what is rounded late has no layers after it to make up for it.
 
     Args:
         widths: number of widths.
@@ -191,10 +191,9 @@ def ladder_of(widths: int, costs: Sequence[float], parts: int = 1) -> list[list[
     Returns:
         Shape (P (widths - 1) + 1, D).
     """
-    count, dearest = len(costs), max(costs)
+    count = len(costs)
     parts = min(parts, count)
-    cheapness = [math.floor(math.log(dearest / own, 4) + 1e-9) for own in costs]
-    last_first = sorted(range(count), key=lambda layer: (cheapness[layer], layer))
+    last_first = sorted(range(count), key=lambda layer: (-costs[layer], layer))
     part = {layer: rank * parts // count for rank, layer in enumerate(last_first)}
     rungs = range(parts * (widths - 1) + 1)
     return [[(rung + part[layer]) // parts for layer in range(count)] for rung in rungs]

@@ -27,7 +27,7 @@ BY_VALUE: dict[str, Any] = {
     "search_share": 0.0,
     "value_images": 128,
 }
-RUNGS = [[1] * 6, [1, 1, 1, 2, 2, 2], [2] * 6, [2, 2, 2, 4, 4, 4], [4] * 6]
+RUNGS = [[1] * 6, [1, 1, 2, 1, 2, 2], [2] * 6, [2, 2, 4, 2, 4, 4], [4] * 6]
 
 
 def make_agent(problem: NetworkProblem, **settings: Any) -> HybridAgent:
@@ -73,7 +73,7 @@ def test_a_ladder_climbs_from_the_lowest_width_to_the_highest(
         for one, other in combinations(range(layers), 2):
             if costs[other] <= costs[one]:  # the later one is ahead, unless it is dearer
                 assert higher[other] >= higher[one]
-            elif costs[other] > 4.1 * costs[one]:
+            else:
                 assert higher[other] <= higher[one]
 
 
@@ -117,7 +117,8 @@ def test_static_bits_are_the_dearest_rung_in_the_budget(
     agent = make_agent(make_problem("static"), ladder=99, **{**BY_VALUE, "budget": budget}).learn()
     bits = agent.deployed()(mixed_images(agent.problem, 4)).bits[0, 1:-1].tolist()
     widths = (1, 2, 4)
-    ladder = [[widths[place] for place in rung] for rung in ladder_of(3, [1.0] * 6, 6)]
+    costs = [spec.macs for spec in agent.problem.layers[1:-1]]
+    ladder = [[widths[place] for place in rung] for rung in ladder_of(3, costs, 6)]
     fitting = [
         own for own, cost in zip(ladder, agent.costing.of_network, strict=True) if cost <= budget
     ]
