@@ -1,16 +1,17 @@
 """How a network at work does on images of mixed quality that it was not trained on."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
 
 import torch
 
-from agents.experiments.probes import DealtBits, DealtGrids, WrongQuality
+from agents.experiments.probes import DealtBits, DealtGrids, Probe, WrongQuality
 from agents.experiments.study import Study
 from agents.hybrid.deployed import DynamicNetwork
 from dqmq_env.data import ImageSplit
-from dqmq_env.evaluation.deployed import Deployed
-from dqmq_env.quality.batches import MixedQualityBatches
+from dqmq_env.evaluation.deployed import Deployed, Prediction
+from dqmq_env.quality.batches import Batch, MixedQualityBatches
 from dqmq_env.quality.mixture import Mixture
 from dqmq_env.randomness import derive_seed
 
@@ -51,28 +52,35 @@ def judge(study: Study, network: Deployed) -> dict[str, list[Row]]:
         ``seen``; where the study has them ``unseen`` and ``unseen severities``; where bits follow
         the image, ``seen`` once more with what :mod:`~agents.experiments.probes` makes of it.
     """
-    images, seen = study.judged, study.mixture
-    found = {SEEN: judge_under(network, images, seen, study.test_passes)}
+    images, passes = study.judged, study.test_passes
+    found = judge_under(network, images, study.mixture, passes, _probes(network))
     for name, mixture in ((UNSEEN, study.unseen), (UNSEEN_SEVERITIES, study.unseen_severities)):
         if mixture is not None:
-            found[name] = judge_under(network, images, mixture)
-    if isinstance(network, DynamicNetwork) and network.granularity == "image":
-        probes: dict[str, Deployed] = {DEALT: DealtBits(network)}
-        if network.policy.modulation is not None:
-            probes[DEALT_GRIDS] = DealtGrids(network)
-        if "quality" in network.policy.view.sees:
-            probes[WRONG] = WrongQuality(network, hidden=False)
-            probes[HIDDEN] = WrongQuality(network, hidden=True)
-        for name, probe in probes.items():  # on the same images, to be compared
-            found[name] = judge_under(probe, images, seen, study.test_passes)
+            found[name] = judge_under(network, images, mixture)[SEEN]
     return found
+
+
+def _probes(network: Deployed) -> dict[str, Probe]:
+    if not isinstance(network, DynamicNetwork) or network.granularity != "image":
+        return {}
+    probes: dict[str, Probe] = {DEALT: DealtBits(network)}
+    if network.policy.modulation is not None:
+        probes[DEALT_GRIDS] = DealtGrids(network)
+    if "quality" in network.policy.view.sees:
+        probes[WRONG] = WrongQuality(network, hidden=False)
+        probes[HIDDEN] = WrongQuality(network, hidden=True)
+    return probes
 
 
 @torch.no_grad()
 def judge_under(
-    network: Deployed, images: ImageSplit, mixture: Mixture, passes: int = 1
-) -> list[Row]:
-    """A row for each condition of a mixture that any image was drawn to.
+    network: Deployed,
+    images: ImageSplit,
+    mixture: Mixture,
+    passes: int = 1,
+    probes: Mapping[str, Probe] = MappingProxyType({}),
+) -> dict[str, list[Row]]:
+    """Rows of a network, and of it with a policy that is misled, on the same images.
 
     Args:
         network: what is judged.
@@ -80,27 +88,48 @@ def judge_under(
             time under a condition of its own.
         mixture: what conditions are drawn from.
         passes: see ``images``.
+        probes: by the names that their rows get.
+
+    Returns:
+        ``seen`` and one for each probe: a row for each condition that any image was drawn to.
     """
     seed = derive_seed("judge", str(mixture.to_dict())) % 2**31
     size = min(_BATCH, len(images))
     batches = MixedQualityBatches(images, mixture, size, seed, shift=0)
-    found: dict[str, list[Any]] = {str(condition): [] for condition in mixture.conditions}
+    tallies = {name: _Tally(mixture) for name in (SEEN, *probes)}
     for step in range(passes * batches.steps_per_epoch):
         batch = batches.at(step)
-        said = network(batch.images)
+        own = network(batch.images)
+        tallies[SEEN].add(batch, own)
+        for name, probe in probes.items():
+            tallies[name].add(batch, probe(batch.images, own))
+    return {name: tally.rows() for name, tally in tallies.items()}
+
+
+class _Tally:
+    """What was said of each image, by condition."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        self._found: dict[str, list[tuple[bool, float, list[int]]]] = {
+            str(condition): [] for condition in mixture.conditions
+        }
+
+    def add(self, batch: Batch, said: Prediction) -> None:
         correct = (said.logits.argmax(1) == batch.labels).tolist()
-        rows = zip(batch.conditions, correct, said.cost.tolist(), said.bits.tolist(), strict=True)
-        for condition, right, cost, bits in rows:
-            found[str(condition)].append((right, cost, bits))
-    return [_row(condition, own) for condition, own in found.items() if own]
+        of_images = zip(correct, said.cost.tolist(), said.bits.tolist(), strict=True)
+        for condition, own in zip(batch.conditions, of_images, strict=True):
+            self._found[str(condition)].append(own)
+
+    def rows(self) -> list[Row]:
+        return [_row(condition, own) for condition, own in self._found.items() if own]
 
 
-def _row(condition: str, images: list[Any]) -> Row:
+def _row(condition: str, images: Iterable[tuple[bool, float, list[int]]]) -> Row:
     right, cost, bits = zip(*images, strict=True)
     widths = torch.tensor(bits, dtype=torch.float64)
     return Row(
         condition,
-        len(images),
+        len(right),
         sum(right),
         sum(cost) / len(cost),
         _rounded(widths.mean(0)),

@@ -1,5 +1,7 @@
 """Policies that are told something wrong, to see what following the image is worth."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,14 @@ from agents.hybrid.deployed import DynamicNetwork
 from dqmq_env.evaluation.deployed import Prediction
 from dqmq_env.quality import describe
 from dqmq_env.randomness import torch_generator
+
+
+class Probe(Protocol):
+    """A network at work whose policy is misled."""
+
+    def __call__(self, images: Tensor, own: Prediction) -> Prediction:
+        """Classify uint8 images of shape (N, C, H, W), for which it says ``own`` if not misled."""
+        ...
 
 
 class DealtBits:
@@ -22,9 +32,8 @@ class DealtBits:
         self._network = network
         self._generator = torch_generator("dealt bits")
 
-    def __call__(self, images: Tensor) -> Prediction:
-        """See :class:`~dqmq_env.evaluation.deployed.Deployed`."""
-        own = self._network(images)
+    def __call__(self, images: Tensor, own: Prediction) -> Prediction:
+        """See :class:`Probe`."""
         order = torch.randperm(len(images), generator=self._generator)
         bits = own.bits[order]
         return Prediction(self._network.at_bits(images, bits), own.cost[order], bits)
@@ -41,9 +50,8 @@ class DealtGrids:
         self._network = network
         self._generator = torch_generator("dealt grids")
 
-    def __call__(self, images: Tensor) -> Prediction:
-        """See :class:`~dqmq_env.evaluation.deployed.Deployed`."""
-        own = self._network(images)
+    def __call__(self, images: Tensor, own: Prediction) -> Prediction:
+        """See :class:`Probe`."""
         others = images[torch.randperm(len(images), generator=self._generator)]
         return Prediction(self._network.at_bits(images, own.bits, others), own.cost, own.bits)
 
@@ -62,8 +70,8 @@ class WrongQuality:
         self._network, self._hidden = network, hidden
         self._generator = torch_generator("wrong quality")
 
-    def __call__(self, images: Tensor) -> Prediction:
-        """See :class:`~dqmq_env.evaluation.deployed.Deployed`."""
+    def __call__(self, images: Tensor, own: Prediction) -> Prediction:
+        """See :class:`Probe`."""
         before = self._network.describe
         self._network.describe = self._misled
         try:
