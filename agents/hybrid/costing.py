@@ -1,18 +1,16 @@
 """What decisions cost, the controller's own work included."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from agents.hybrid.layer_costs import LayerCosts
 from agents.hybrid.policy import BitPolicy
-from dqmq_env.costs import Cost, layer_table, reference
+from dqmq_env.costs import Cost, reference
 from dqmq_env.quantization.network import QuantizedNetwork
 
 
-class Costing:
+class Costing(LayerCosts):
     """The cost of decisions, as fractions of the network's cost at 8 bits.
 
     Args:
@@ -21,36 +19,20 @@ class Costing:
         policy: its own cost is added for each image, where BOPs are counted.
 
     Attributes:
-        tables: cost of each layer at each of its options.
         controller: cost of the policy.
-        pinned: the part that no decision changes: layers without a choice, and the controller.
         lowest_after: for each decision, the least that all later ones can cost.
         of_network: the whole, where each decision is the first, second, ... of the policy's rungs.
     """
 
     def __init__(self, cost: Cost, network: QuantizedNetwork, policy: BitPolicy) -> None:
-        specs = network.specs
-        self.tables = [
-            torch.tensor(row, dtype=torch.float32)
-            for row in layer_table(cost, specs, network.options)
-        ]
-        self.controller = policy.bops() / reference(cost, specs) if cost.name == "bops" else 0.0
-        self.pinned = self.controller + sum(float(row[0]) for row in self.tables if len(row) == 1)
+        bops = cost.name == "bops"
+        self.controller = policy.bops() / reference(cost, network.specs) if bops else 0.0
+        super().__init__(cost, network, self.controller)
         least = [float(row.min()) for row in self.choices]
         self.lowest_after = [sum(least[number + 1 :]) for number in range(len(least))]
         self._rungs: list[list[int]] = policy.rungs.tolist()
         self.of_network = [self.at(places) for places in self._rungs]
         self._levels = policy.levels
-
-    @property
-    def choices(self) -> list[Tensor]:
-        """The tables of the layers that leave a choice, in forward order."""
-        return [row for row in self.tables if len(row) > 1]
-
-    def at(self, places: Sequence[int]) -> float:
-        """The cost with the layers that leave a choice at their options of these places."""
-        own = zip(self.choices, places, strict=True)
-        return self.pinned + sum(float(row[place]) for row, place in own)
 
     @property
     def as_uniform(self) -> list[float]:

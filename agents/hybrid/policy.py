@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from agents.hybrid.eight_bits import MAC_BOPS
 from agents.hybrid.heads import HEADS, Drawn
+from agents.hybrid.ladder import Ladder
+from agents.hybrid.layer_costs import LayerCosts
 from agents.hybrid.modulation import Modulation
 from agents.hybrid.settings import HybridSettings
 from agents.hybrid.view import Describe, Look, Scene, View
@@ -29,8 +31,8 @@ class BitPolicy(nn.Module):
         widths: candidate bits of each layer, ascending.
         decisions: D, number of layers that are decided.
         budgets: lowest and highest budget that it is for.
-        ladder: places of all layers' widths, of each rung, shape (K, D), where one decision,
-            between rungs, holds for all layers; without it each is decided, between its widths.
+        ladder: where one decision, between its K rungs, holds for all layers; without it each is
+            decided, between its widths.
         modulation: makes grids follow the image, where they do.
 
     Attributes:
@@ -51,7 +53,7 @@ class BitPolicy(nn.Module):
         widths: Sequence[int],
         decisions: int,
         budgets: tuple[float, float],
-        ladder: Sequence[Sequence[int]] | None = None,
+        ladder: Ladder | None = None,
         modulation: Modulation | None = None,
     ) -> None:
         super().__init__()
@@ -60,8 +62,8 @@ class BitPolicy(nn.Module):
         self.decisions = decisions
         self.budgets = budgets
         self.once = ladder is not None
-        self.rungs = torch.tensor(ladder or ladder_of(len(widths), [1.0] * decisions))
-        self.levels = tuple(float(row.mean()) for row in torch.tensor(widths).float()[self.rungs])
+        rungs = ladder or Ladder.by_cost(widths, [1.0] * decisions)
+        self.rungs, self.levels = torch.tensor(rungs.rungs), rungs.levels
         self._drawn = 1 if self.once else decisions
         self.head = HEADS[distribution](self._drawn, self.levels, view.size)
         self.register_buffer("anchors", torch.zeros(len(self.knots)))
@@ -71,10 +73,7 @@ class BitPolicy(nn.Module):
     @property
     def knots(self) -> tuple[float, ...]:
         """Budgets, ascending, between which all that depends on the budget is interpolated."""
-        low, high = self.budgets
-        if low == high:
-            return (high,)
-        return tuple(low * (high / low) ** (k / (_KNOTS - 1)) for k in range(_KNOTS))
+        return knots_between(*self.budgets)
 
     def place(self, budget: Tensor) -> Tensor:
         """Where budgets (G,) lie on a logarithmic scale: -1 for the lowest learned to 1, (G,)."""
@@ -171,32 +170,16 @@ class BitPolicy(nn.Module):
 _KNOTS = 8
 
 
+def knots_between(low: float, high: float) -> tuple[float, ...]:
+    """Budgets from the lowest to the highest, evenly on a logarithmic scale; one where they are."""
+    if low == high:
+        return (high,)
+    return tuple(low * (high / low) ** (k / (_KNOTS - 1)) for k in range(_KNOTS))
+
+
 def decided_layers(network: QuantizedNetwork) -> list[int]:
     """Indices of the layers that leave a choice, in forward order."""
     return [layer.index for layer in network.layers if len(layer.options) > 1]
-
-
-def ladder_of(widths: int, costs: Sequence[float], parts: int = 1) -> list[list[int]]:
-    """Places of each layer's width on each rung, from the lowest width to the highest.
-
-    Between two widths, layers are raised in parts of as many layers as can be. Those at which a bit
-    is cheap come first, so that a budget raises as many as it can; of equal cost the later ones do:
-    what is rounded late has no layers after it to make up for it.
-
-    Args:
-        widths: number of widths.
-        costs: what a bit costs in each of D layers, above zero, in any unit.
-        parts: P, rungs from one width to the next, D at most; with 1, all layers are alike.
-
-    Returns:
-        Shape (P (widths - 1) + 1, D).
-    """
-    count = len(costs)
-    parts = min(parts, count)
-    last_first = sorted(range(count), key=lambda layer: (-costs[layer], layer))
-    part = {layer: rank * parts // count for rank, layer in enumerate(last_first)}
-    rungs = range(parts * (widths - 1) + 1)
-    return [[(rung + part[layer]) // parts for layer in range(count)] for rung in rungs]
 
 
 def make_policy(network: QuantizedNetwork, settings: HybridSettings, granularity: str) -> BitPolicy:
@@ -218,13 +201,20 @@ def make_policy(network: QuantizedNetwork, settings: HybridSettings, granularity
         # a value is the same whatever the budget, which sets its price
         budget=low != high and settings.distribution != "value",
     )
-    widths = network.layers[decided[0]].widths
-    costs = [network.specs[index].macs for index in decided]
-    ladder = ladder_of(len(widths), costs, settings.ladder) if once else None
+    whole = reference(Bops(), network.specs)
     modulation = None
     if sees and "grids" in settings.follow:
-        most = settings.grid_share * low * reference(Bops(), network.specs)
+        most = settings.grid_share * low * whole
         modulation = Modulation(network, sees, settings.embedding, most)
-    return BitPolicy(
-        view, settings.distribution, widths, len(decided), (low, high), ladder, modulation
-    )
+    widths = network.layers[decided[0]].widths
+    ladder = None
+    if once:
+        macs = [network.specs[index].macs for index in decided]
+        ladder = Ladder.by_cost(widths, macs, settings.ladder)
+        if not view.size:  # bits are the same for all images, and are to spend the budget
+            looks = modulation.view.scene_bops() + modulation.bops() if modulation else 0
+            costs = LayerCosts(Bops(), network, looks / whole)
+            for budget in knots_between(low, high):
+                ladder = ladder.topped_up(costs.at, budget)
+    distribution = settings.distribution
+    return BitPolicy(view, distribution, widths, len(decided), (low, high), ladder, modulation)

@@ -1,6 +1,6 @@
 """One decision about the network, between rungs of a ladder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agents.hybrid.agent import HybridAgent
 from agents.hybrid.controller import Controller
-from agents.hybrid.policy import ladder_of
+from agents.hybrid.ladder import Ladder
 from agents.hybrid.settings import HybridSettings
 from dqmq_env.costs import Bops, fraction
 from dqmq_env.envs.single import BitWidthEnv
@@ -52,20 +52,29 @@ def by_image(make_problem: Callable[..., NetworkProblem]) -> HybridAgent:
     return make_agent(make_problem("image"), ladder=2, align=True, explore=0.25, **BY_VALUE).learn()
 
 
-@given(
+def least_bits(places: Sequence[int], costs: Sequence[float]) -> float:
+    """What places cost where each next one of a layer costs more than the one before."""
+    return sum(cost * place * (place + 3) for place, cost in zip(places, costs, strict=True))
+
+
+LADDERS = (
     st.integers(2, 6),
     st.lists(st.floats(1e-3, 1e9), min_size=1, max_size=20),
     st.integers(1, 25),
 )
+
+
+@given(*LADDERS)
 def test_a_ladder_climbs_from_the_lowest_width_to_the_highest(
     widths: int, costs: list[float], parts: int
 ) -> None:
     layers = len(costs)
-    ladder = ladder_of(widths, costs, parts)
-    assert ladder[0] == [0] * layers
-    assert ladder[-1] == [widths - 1] * layers
-    assert len(ladder) == min(parts, layers) * (widths - 1) + 1
-    for lower, higher in pairwise(ladder):
+    ladder = Ladder.by_cost(range(widths), costs, parts)
+    assert ladder.rungs[0] == (0,) * layers
+    assert ladder.rungs[-1] == (widths - 1,) * layers
+    assert len(ladder.rungs) == min(parts, layers) * (widths - 1) + 1
+    assert ladder.levels == pytest.approx([sum(rung) / layers for rung in ladder.rungs])
+    for lower, higher in pairwise(ladder.rungs):
         raised = [after - before for before, after in zip(lower, higher, strict=True)]
         assert set(raised) <= {0, 1}
         assert 1 in raised
@@ -75,6 +84,31 @@ def test_a_ladder_climbs_from_the_lowest_width_to_the_highest(
                 assert higher[other] >= higher[one]
             else:
                 assert higher[other] <= higher[one]
+
+
+@given(*LADDERS, st.floats(-0.1, 1.2))
+def test_a_rung_is_put_where_a_budget_is_not_spent(
+    widths: int, costs: list[float], parts: int, share: float
+) -> None:
+    def cost_of(places: Sequence[int]) -> float:
+        return least_bits(places, costs)
+
+    plain = Ladder.by_cost(range(widths), costs, parts)
+    budget = share * cost_of(plain.rungs[-1])
+    full = plain.topped_up(cost_of, budget)
+    assert full.topped_up(cost_of, budget) == full
+    fitting = [rung for rung in full.rungs if cost_of(rung) <= budget]
+    if not fitting:
+        assert full == plain
+        return
+    for layer, place in enumerate(fitting[-1]):
+        raised = [*fitting[-1][:layer], place + 1, *fitting[-1][layer + 1 :]]
+        assert place == widths - 1 or cost_of(raised) > budget
+    assert [rung for rung in full.rungs if rung in plain.rungs] == list(plain.rungs)
+    spent = [cost_of(rung) for rung in full.rungs]
+    assert spent == sorted(spent)
+    assert list(full.levels) == sorted(full.levels)
+    assert len(full.levels) == len(full.rungs) <= len(plain.rungs) + 1
 
 
 def test_images_get_rungs_and_the_budget_is_met(by_image: HybridAgent) -> None:
@@ -110,19 +144,33 @@ def test_an_episode_goes_along_one_rung(
         assert bits in RUNGS
 
 
-@pytest.mark.parametrize("budget", [0.08, 0.09, 0.1, 0.12])
-def test_static_bits_are_the_dearest_rung_in_the_budget(
-    make_problem: Callable[..., NetworkProblem], budget: float
+@pytest.mark.parametrize("budget", [0.085, 0.09, 0.1, 0.12])
+@pytest.mark.parametrize(("granularity", "follow"), [("static", ("bits",)), ("image", ("grids",))])
+def test_bits_that_follow_no_image_spend_the_budget(
+    make_problem: Callable[..., NetworkProblem],
+    budget: float,
+    granularity: str,
+    follow: tuple[str, ...],
 ) -> None:
-    agent = make_agent(make_problem("static"), ladder=99, **{**BY_VALUE, "budget": budget}).learn()
-    bits = agent.deployed()(mixed_images(agent.problem, 4)).bits[0, 1:-1].tolist()
-    widths = (1, 2, 4)
-    costs = [spec.macs for spec in agent.problem.layers[1:-1]]
-    ladder = [[widths[place] for place in rung] for rung in ladder_of(3, costs, 6)]
-    fitting = [
-        own for own, cost in zip(ladder, agent.costing.of_network, strict=True) if cost <= budget
-    ]
-    assert bits == fitting[-1]
+    own = {**BY_VALUE, "budget": budget, "follow": follow, "ladder": 99}
+    agent = make_agent(make_problem(granularity), **own).learn()
+    prediction = agent.deployed()(mixed_images(agent.problem, 4))
+    assert len(prediction.bits.unique(dim=0)) == 1
+    pairs = [(2, bits) for bits in prediction.bits[0].tolist()]
+    pairs[0] = pairs[-1] = (8, 8)
+    specs = agent.problem.layers
+
+    def cost_of(bits: list[tuple[int, int]]) -> float:
+        named = zip([spec.name for spec in specs], bits, strict=True)
+        return fraction(Bops(), specs, BitAssignment(dict(named))) + agent.costing.controller
+
+    assert float(prediction.cost[0]) == pytest.approx(cost_of(pairs), rel=1e-5)
+    assert cost_of(pairs) <= budget
+    for number in range(1, len(pairs) - 1):
+        above = [width for width in (1, 2, 4) if width > pairs[number][1]][:1]
+        for width in above:
+            raised = [*pairs[:number], (2, width), *pairs[number + 1 :]]
+            assert cost_of(raised) > budget
 
 
 def test_exploring_swaps_decisions_within_the_batch(by_image: HybridAgent) -> None:
