@@ -1,5 +1,6 @@
 """The policy at work inside a forward pass: it looks, it chooses, it keeps account."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -85,7 +86,7 @@ class Controller:
             return layer.options[0]
         cost = self._costing.tables[index].to(self._budget)
         drawn = self._drawn(activation, layer)
-        with torch.set_grad_enabled(self._sampling is not None or torch.is_grad_enabled()):
+        with self._learning():
             self.expected_cost = self.expected_cost + drawn.probabilities @ cost
         self._decision += 1
         self._spent = self._spent + cost[drawn.sample]
@@ -109,8 +110,7 @@ class Controller:
 
     def _draw(self, activation: Tensor, layer: QuantizedLayer) -> Drawn:
         """Look, and decide."""
-        # the policy may learn where the network does not
-        with torch.set_grad_enabled(self._sampling is not None or torch.is_grad_enabled()):
+        with self._learning():
             look = self._policy.view.look(
                 self._decision, self._scene, activation, layer.activation_range
             )
@@ -127,6 +127,13 @@ class Controller:
                 drawn = drawn.take(self._order)
             self._note(drawn)
         return drawn
+
+    def _learning(self) -> AbstractContextManager[None]:
+        """Within it the policy gets its gradients where it learns, whether the network does or not.
+
+        Where it is at work alone, nothing is switched: an exporter would cut the graph there.
+        """
+        return nullcontext() if self._sampling is None else torch.enable_grad()
 
     def _given(self, drawn: Drawn) -> RelaxedBits:
         """What the layer computes with."""
