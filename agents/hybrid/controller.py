@@ -102,11 +102,10 @@ class Controller:
         rung, number = self._rung, self._decision
         places = self._policy.rungs[:, number].to(rung.sample.device)
         of_width = F.one_hot(places, len(layer.options)).to(rung.probabilities)
-        return Drawn(
-            rung.probabilities @ of_width,
-            rung.relaxed @ of_width,
-            self._policy.places(number, rung.sample),
-        )
+        probabilities = rung.probabilities @ of_width
+        alike = rung.relaxed is rung.probabilities
+        relaxed = probabilities if alike else rung.relaxed @ of_width
+        return Drawn(probabilities, relaxed, self._policy.places(number, rung.sample))
 
     def _draw(self, activation: Tensor, layer: QuantizedLayer) -> Drawn:
         """Look, and decide."""

@@ -69,7 +69,7 @@ class Modulated:
         """The layer's output (N, O, ...), scaled and shifted; in place without gradients."""
         sides = (-1, self.scale.shape[1], *(1,) * (output.ndim - 2))
         scale, offset = self.scale, self.offset
-        if len(scale) > 1:
+        if 1 < len(scale) < len(output):
             repeats = len(output) // len(scale)
             scale, offset = (own.repeat_interleave(repeats, 0) for own in (scale, offset))
         scale, offset = scale.view(sides), offset.view(sides)
