@@ -64,7 +64,7 @@ def _probes(network: Deployed) -> dict[str, Probe]:
     if not isinstance(network, DynamicNetwork) or network.granularity != "image":
         return {}
     probes: dict[str, Probe] = {DEALT: DealtBits(network)}
-    if network.policy.modulation is not None:
+    if network.policy.grids.follow:
         probes[DEALT_GRIDS] = DealtGrids(network)
     if "quality" in network.policy.view.sees:
         probes[WRONG] = WrongQuality(network, hidden=False)

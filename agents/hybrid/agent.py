@@ -12,11 +12,12 @@ from torch import Tensor
 
 from agents.hybrid.costing import Costing
 from agents.hybrid.deployed import DynamicNetwork
+from agents.hybrid.eyes import Scene
 from agents.hybrid.objective import HybridObjective
 from agents.hybrid.policy import decided_layers, make_policy
 from agents.hybrid.rest import Rest
 from agents.hybrid.settings import HybridSettings, preset
-from agents.hybrid.view import Look, Scene
+from agents.hybrid.view import Look
 from dqmq_env.costs import cost_by_name
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import BudgetError, CheckpointError, SettingError
@@ -29,7 +30,7 @@ from dqmq_env.task.observation import ObservationLayout
 from dqmq_env.training.loop import Callback, Schedule, Trainer
 from dqmq_env.training.state import load_state, save_state
 
-SCHEMA = "dqmq-hybrid-agent/8"
+SCHEMA = "dqmq-hybrid-agent/9"
 
 
 class HybridAgent:
@@ -224,10 +225,9 @@ class HybridAgent:
         """Let the policy know how what it sees is spread, that of layers in float."""
         view, layers = self.policy.view, self.network.layers
         images = self.problem.calibration
-        view.calibrate_cells(images)
-        if self.policy.modulation is not None:
-            x = self.problem.normalize(images)
-            self.policy.modulation.calibrate(self.network, images, x)
+        x, scene = self.problem.normalize(images), self.policy.scene(images, len(images))
+        view.calibrate_cells(scene)
+        self.policy.grids.calibrate(self.network, images, x, scene)
         if not view.channels:
             return
         numbers = {index: n for n, index in enumerate(decided_layers(self.network))}
@@ -238,7 +238,7 @@ class HybridAgent:
             return LayerBits(FLOAT_BITS, FLOAT_BITS)
 
         with eval_mode(self.network):
-            self.network(self.problem.normalize(self.problem.calibration), choose)
+            self.network(x, choose)
 
 
 def choose_device(name: str) -> torch.device:

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agents.hybrid.costing import Costing
+from agents.hybrid.eyes import Scene
 from agents.hybrid.gradient import Gradient
 from agents.hybrid.heads import Drawn
 from agents.hybrid.policy import BitPolicy
-from agents.hybrid.view import Scene
 from dqmq_env.quantization.choice import LayerChoice, RelaxedBits
 from dqmq_env.quantization.layer import QuantizedLayer
 from dqmq_env.quantization.network import QuantizedNetwork

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from agents.hybrid.controller import Controller
 from agents.hybrid.costing import Costing
+from agents.hybrid.eyes import Describe, Scene
 from agents.hybrid.policy import BitPolicy, decided_layers
 from agents.hybrid.settings import HybridSettings
-from agents.hybrid.view import Describe, Look, Scene
+from agents.hybrid.view import Look
 from dqmq_env.evaluation.deployed import Prediction
 from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.quality import describe
@@ -184,6 +185,6 @@ class DynamicNetwork:
 
     def _through(self, images: Tensor, chooser: Chooser, scene: Scene) -> Tensor:
         """Logits (N, classes) of images."""
-        around = self.policy.around(chooser, scene)
-        logits: Tensor = self.network(self.normalize(images), around)
+        x = self.normalize(images)
+        logits: Tensor = self.network(*self.policy.grids.around(x, chooser, scene))
         return logits

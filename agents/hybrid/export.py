@@ -25,7 +25,7 @@ from dqmq_env.quantization.candidates import telling_widths
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.surgery import eval_mode
 
-KIND = "hybrid/7"
+KIND = "hybrid/8"
 _UNREADABLE = (DQMQError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 
 
@@ -102,7 +102,7 @@ class HybridPolicy:
 
     def settled(self, network: QuantizedNetwork) -> BitAssignment | None:
         """The bits of all images, where the policy sees none of them."""
-        if self.policy.view.size or self.policy.modulation is not None:
+        if self.policy.view.size or self.policy.grids.follow:
             return None
         images = torch.zeros(1, *network.specs[0].input_shape, dtype=torch.uint8)
         with eval_mode(network):

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from agents.hybrid.eight_bits import MAC_BOPS, product
-from agents.hybrid.view import IMAGE_SOURCES, Scene, View
+from agents.hybrid.eyes import IMAGE_SOURCES, Scene
+from agents.hybrid.view import View
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.choice import Chooser, LayerChoice, Modulated
 from dqmq_env.quantization.grid import FLOAT_BITS
@@ -79,15 +80,15 @@ class Modulation(nn.Module):
         return choose
 
     @torch.no_grad()
-    def calibrate(self, network: QuantizedNetwork, images: Tensor, x: Tensor) -> None:
+    def calibrate(self, network: QuantizedNetwork, x: Tensor, scene: Scene) -> None:
         """Let it know how what it sees is spread, and what the layers give in float.
 
         Args:
             network: left in the mode that it was in.
-            images: uint8, shape (N, C, H, W).
-            x: the same as they enter the network.
+            x: images as they enter the network, shape (N, C, H, W).
+            scene: what is seen of each of them.
         """
-        self.view.calibrate_cells(images)
+        self.view.calibrate_cells(scene)
 
         def note(layer: nn.Module, inputs: object, output: Tensor) -> None:
             number = getattr(layer, "index", 0)

@@ -83,8 +83,8 @@ class HybridObjective:
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See :class:`~dqmq_env.training.objective.Objective`."""
         groups = [(self.policy.deciding(), self.settings.policy_rate)]
-        if self.policy.modulation is not None:  # it is learned as the weights are
-            groups.append((list(self.policy.modulation.parameters()), self._learning_rate))
+        if self.policy.grids.follow:  # they are learned as the weights are
+            groups.append((list(self.policy.grids.parameters()), self._learning_rate))
         return [{"params": own, "lr": rate, "weight_decay": 0.0} for own, rate in groups]
 
     def loss(self, network: QuantizedNetwork, step: Step) -> Tensor:
@@ -113,7 +113,7 @@ class HybridObjective:
             )
 
         controller = controller_of()
-        losses = step.losses(network(step.x, self.policy.around(controller, scene)))
+        losses = step.losses(network(*self.policy.grids.around(step.x, controller, scene)))
         task = losses.mean()
         cost = controller.expected_cost if self._searching else controller.cost().to(budget)
         self._bits = controller.bits
@@ -130,7 +130,7 @@ class HybridObjective:
         if self._gradient.paired:
             other = controller_of()
             with torch.no_grad():
-                against = step.losses(network(step.x, self.policy.around(other, scene)))
+                against = step.losses(network(*self.policy.grids.around(step.x, other, scene)))
             task = task + paired_term(losses, controller, against, other)
         elif controller.log_probability is not None:
             task = task + score_term(losses, controller.log_probability)

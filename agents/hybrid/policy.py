@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from agents.hybrid.eight_bits import MAC_BOPS
+from agents.hybrid.eyes import Describe, Eyes, Scene
+from agents.hybrid.grids import Grids, make_grids
 from agents.hybrid.heads import HEADS, Drawn
 from agents.hybrid.ladder import Ladder
 from agents.hybrid.layer_costs import LayerCosts
-from agents.hybrid.modulation import Modulation
 from agents.hybrid.settings import HybridSettings
-from agents.hybrid.view import Describe, Look, Scene, View
+from agents.hybrid.view import Look, View
 from dqmq_env.costs import Bops, reference
 from dqmq_env.quality import describe
-from dqmq_env.quantization.choice import Chooser
 from dqmq_env.quantization.network import QuantizedNetwork
 
 
@@ -33,10 +33,11 @@ class BitPolicy(nn.Module):
         budgets: lowest and highest budget that it is for.
         ladder: where one decision, between its K rungs, holds for all layers; without it each is
             decided, between its widths.
-        modulation: makes grids follow the image, where they do.
+        grids: make grids follow the image, where they do.
 
     Attributes:
-        modulation: see above.
+        grids: see above.
+        eyes: they look at all of an image that anything follows.
         once: whether one decision holds for all layers.
         rungs: places of all layers' widths where each decision is the first, second, ..., (K, D).
         levels: K numbers of bits, ascending, that a decision is between.
@@ -54,11 +55,12 @@ class BitPolicy(nn.Module):
         decisions: int,
         budgets: tuple[float, float],
         ladder: Ladder | None = None,
-        modulation: Modulation | None = None,
+        grids: Grids | None = None,
     ) -> None:
         super().__init__()
         self.view = view
-        self.modulation = modulation
+        self.grids = grids or Grids()
+        self.eyes = Eyes(view.shape, view.sees | self.grids.sees)
         self.decisions = decisions
         self.budgets = budgets
         self.once = ladder is not None
@@ -129,42 +131,24 @@ class BitPolicy(nn.Module):
 
     def scene(self, images: Tensor, groups: int, described_by: Describe = describe) -> Scene:
         """What is seen of uint8 images (N, C, H, W), of which consecutive ones form G groups."""
-        return self._widest.scene(images, groups, described_by)
-
-    def around(self, chooser: Chooser, scene: Scene) -> Chooser:
-        """A chooser of bits, with what else of the layers follows the image.
-
-        Args:
-            chooser: of bits.
-            scene: what is seen of the images.
-        """
-        return chooser if self.modulation is None else self.modulation.around(chooser, scene)
+        return self.eyes.scene(images, groups, described_by)
 
     def folded(self, network: QuantizedNetwork) -> "BitPolicy":
         """The policy for a network whose batch norms have been folded."""
-        if self.modulation is None:
-            return self
         found = copy.deepcopy(self)
-        found.modulation = self.modulation.folded(network)
+        found.grids = self.grids.folded(network)
         return found
 
     def deciding(self) -> list[nn.Parameter]:
         """The parameters that decide about bits."""
-        others = () if self.modulation is None else self.modulation.parameters()
-        left_out = {id(own) for own in others}
+        left_out = {id(own) for own in self.grids.parameters()}
         return [own for own in self.parameters() if id(own) not in left_out]
 
     def bops(self) -> int:
         """Bit operations for all decisions about one image, as 8-bit multiply-accumulates."""
         numbers = 1 if hasattr(self.head, "location") else len(self.levels)
-        total = self._widest.scene_bops() + self.view.bops()
-        total += self._drawn * self.view.size * numbers * MAC_BOPS
-        return total + (0 if self.modulation is None else self.modulation.bops())
-
-    @property
-    def _widest(self) -> View:
-        """The view that looks at all of the image that any does."""
-        return self.view if self.modulation is None else self.modulation.view
+        total = self.eyes.bops() + self.view.bops() + self.grids.bops()
+        return total + self._drawn * self.view.size * numbers * MAC_BOPS
 
 
 _KNOTS = 8
@@ -201,20 +185,15 @@ def make_policy(network: QuantizedNetwork, settings: HybridSettings, granularity
         # a value is the same whatever the budget, which sets its price
         budget=low != high and settings.distribution != "value",
     )
-    whole = reference(Bops(), network.specs)
-    modulation = None
-    if sees and "grids" in settings.follow:
-        most = settings.grid_share * low * whole
-        modulation = Modulation(network, sees, settings.embedding, most)
+    grids = make_grids(network, settings, sees)
     widths = network.layers[decided[0]].widths
     ladder = None
     if once:
         macs = [network.specs[index].macs for index in decided]
         ladder = Ladder.by_cost(widths, macs, settings.ladder)
         if not view.size:  # bits are the same for all images, and are to spend the budget
-            looks = modulation.view.scene_bops() + modulation.bops() if modulation else 0
-            costs = LayerCosts(Bops(), network, looks / whole)
+            looks = Eyes(view.shape, grids.sees).bops() + grids.bops()
+            costs = LayerCosts(Bops(), network, looks / reference(Bops(), network.specs))
             for budget in knots_between(low, high):
                 ladder = ladder.topped_up(costs.at, budget)
-    distribution = settings.distribution
-    return BitPolicy(view, distribution, widths, len(decided), (low, high), ladder, modulation)
+    return BitPolicy(view, settings.distribution, widths, len(decided), (low, high), ladder, grids)

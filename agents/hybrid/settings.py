@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agents.hybrid.eyes import IMAGE_SOURCES
 from agents.hybrid.gradient import GRADIENTS
 from agents.hybrid.heads import HEADS
-from agents.hybrid.view import IMAGE_SOURCES, SOURCES
+from agents.hybrid.view import SOURCES
 from dqmq_env.errors import SettingError
 
 _HOLDS = ("mean", "image")
 _DECIDES = ("layer", "network")
-_FOLLOW = ("bits", "grids")
+_FOLLOW = ("bits", "grids", "input")
 
 BY_VALUE: Final[Mapping[str, Any]] = {
     "decides": "network",
@@ -26,7 +27,7 @@ BY_VALUE: Final[Mapping[str, Any]] = {
 """One decision, by value, between rungs of a layer each."""
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "by-value": {**BY_VALUE, "reach": 1, "follow": _FOLLOW, "sees": ("quality", "map")},
-    "by-layer": {"follow": _FOLLOW},
+    "by-layer": {"follow": ("bits", "grids")},
 }
 """Settings that go together, by the names that ``dqmq train`` has for them; the first is usual."""
 
@@ -54,9 +55,10 @@ class HybridSettings:
         reach: with ``value``, how many rungs on either side of the budget images can take: with 1
             the one that just costs less and the one that just costs more; all when left out.
         hold: ``mean`` bounds the average over the mixture, ``image`` the BOPs of each image.
-        follow: what follows what the policy sees, any of ``bits`` and ``grids``: the scale and the
+        follow: what follows what the policy sees, any of ``bits``; ``grids``, the scale and the
             offset of each layer's output channels, and with them the grids that they are rounded
-            on, see :mod:`~agents.hybrid.modulation`. What does not is the same for all images.
+            on, see :mod:`~agents.hybrid.modulation`; and ``input``, the same of the image itself,
+            see :mod:`~agents.hybrid.standardization`. What does not is the same for all images.
         grid_share: what grids that follow may cost, as a share of the (lowest) budget; where that
             is not enough for all layers, those of later ones are the same for all images.
         sees: what the policy sees, any of ``quality`` (the descriptor), ``statistics`` (four pooled
@@ -164,7 +166,11 @@ class HybridSettings:
             raise SettingError(f"sees: got {unknown}, allowed are {list(SOURCES)}")
         if not self.follow or set(self.follow) - set(_FOLLOW):
             raise SettingError(
-                f"follow: got {list(self.follow)}, allowed are one or both of {list(_FOLLOW)}"
+                f"follow: got {list(self.follow)}, allowed are any of {list(_FOLLOW)}"
+            )
+        if "input" in self.follow and "map" not in self.sees:
+            raise SettingError(
+                f"follow: got 'input' with sees={list(self.sees)}, which needs 'map'"
             )
         if not self.grid_share > 0:
             raise SettingError(f"grid_share: got {self.grid_share}, allowed is above 0")

@@ -1,46 +1,25 @@
 """What the policy sees of a group of images when a layer's turn comes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from agents.hybrid.eight_bits import MAC_BOPS, rounded, rounded_weight
+from agents.hybrid.eyes import SIDE, Scene
 from dqmq_env.evaluation.statistic_table import (
     ACTIVATION_STATISTICS,
     channel_means_bops,
-    image_cells_bops,
     statistics_bops,
 )
-from dqmq_env.evaluation.statistics import activation_statistics, channel_means, image_cells
-from dqmq_env.quality import DESCRIPTOR_NAMES, describe, descriptor_bops
+from dqmq_env.evaluation.statistics import activation_statistics, channel_means
+from dqmq_env.quality import DESCRIPTOR_NAMES
 from dqmq_env.quantization.spec import LayerSpec
 
 SOURCES = ("quality", "statistics", "channels", "map")
-IMAGE_SOURCES = ("quality", "map")
-"""Those that are looked at before the first layer."""
 _SPREAD = 4.0
 """Channel means and cells are cut off at so many standard deviations."""
-_SIDE = 4
-"""A map has so many cells down and across."""
-
-Describe = Callable[[Tensor], Tensor]
-"""From uint8 images (N, C, H, W) to their quality descriptors, shape (N, 6)."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What is seen of G groups of images before they enter the network.
-
-    Attributes:
-        quality: descriptors in [0, 1], shape (G, 6); zeros where they are not looked at.
-        cells: see :func:`~dqmq_env.evaluation.statistics.image_cells`; absent where they are not
-            looked at.
-    """
-
-    quality: Tensor
-    cells: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +95,7 @@ class View(nn.Module):
         budget: bool,
     ) -> None:
         super().__init__()
-        self._shape = tuple(shape)
+        self.shape = tuple(shape)
         self.sees = frozenset(sees)
         self._specs = tuple(specs)
         count = len(DESCRIPTOR_NAMES) * ("quality" in self.sees)
@@ -126,7 +105,7 @@ class View(nn.Module):
         self.encoder = nn.Linear(count, self.size) if count else None
         self.cells: nn.Parameter | None = None
         if "map" in self.sees:
-            self.cells = self._weight("cells", 2 * self._shape[0] * _SIDE**2)
+            self.cells = self._weight("cells", 2 * self.shape[0] * SIDE**2)
         self.channels = nn.ParameterList()
         if "channels" in self.sees:
             for number, spec in enumerate(self._specs):
@@ -136,13 +115,6 @@ class View(nn.Module):
     def needs_images_alone(self) -> bool:
         """Whether nothing is looked at that comes out of the network."""
         return not self.sees & {"statistics", "channels"}
-
-    def scene(self, images: Tensor, groups: int, described_by: Describe = describe) -> Scene:
-        """What is seen of uint8 images (N, C, H, W), of which consecutive ones form G groups."""
-        quality = torch.zeros(groups, len(DESCRIPTOR_NAMES), device=images.device)
-        if "quality" in self.sees:
-            quality = described_by(images).unflatten(0, (groups, -1)).mean(1)
-        return Scene(quality, image_cells(images, _SIDE, groups) if "map" in self.sees else None)
 
     def look(self, decision: int, scene: Scene, activation: Tensor, reach: Tensor) -> Look:
         """What is looked at of an activation (N, ...) that a layer is about to receive."""
@@ -185,11 +157,10 @@ class View(nn.Module):
         return rounded(torch.tanh(total), 1.0), memory
 
     @torch.no_grad()
-    def calibrate_cells(self, images: Tensor) -> None:
-        """Set what standardises the cells from uint8 images (N, C, H, W), where they are seen."""
-        cells = self.scene(images, len(images)).cells
-        if cells is not None:
-            self._calibrate("cells", cells)
+    def calibrate_cells(self, scene: Scene) -> None:
+        """Set what standardises the cells from what is seen of images, where they are."""
+        if self.cells is not None and scene.cells is not None:
+            self._calibrate("cells", scene.cells)
 
     @torch.no_grad()
     def calibrate(self, decision: int, activation: Tensor, reach: Tensor) -> None:
@@ -197,12 +168,6 @@ class View(nn.Module):
         if decision < len(self.channels):
             means = channel_means(activation, reach, len(activation))
             self._calibrate(f"channels_{decision}", means)
-
-    def scene_bops(self) -> int:
-        """Bit operations for what is looked at of one image before the network."""
-        channels, height, width = self._shape
-        total = descriptor_bops(height, width, channels) if "quality" in self.sees else 0
-        return total + (image_cells_bops(self._shape) if "map" in self.sees else 0)
 
     def bops(self) -> int:
         """Bit operations for what is made of it, and for what is looked at within the network."""

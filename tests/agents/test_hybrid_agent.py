@@ -10,12 +10,12 @@ from stable_baselines3.common.monitor import Monitor
 
 from agents.hybrid.agent import HybridAgent
 from agents.hybrid.controller import Controller, Sampling
+from agents.hybrid.eyes import Scene
 from agents.hybrid.gradient import GRADIENTS
 from agents.hybrid.heads import HEADS
 from agents.hybrid.settings import HybridSettings
 from agents.hybrid.settle import meet_budget
 from agents.hybrid.values import Forecast, fit_values
-from agents.hybrid.view import Scene
 from dqmq_env.costs import Bops, fraction
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import BudgetError, CheckpointError, SettingError
@@ -100,7 +100,7 @@ def test_gradients_reach_policy_steps_and_weights(
         agent.policy,
         agent.network.train(),
         agent.costing,
-        agent.policy.view.scene(images, 32),
+        agent.policy.scene(images, 32),
         torch.full((32,), 0.3),
         temperature=1.0,
         sampling=Sampling(GRADIENTS[gradient], torch.Generator().manual_seed(0)),
@@ -266,7 +266,7 @@ def test_a_map_tells_what_lies_where(by_image: NetworkProblem) -> None:
     activation = torch.zeros(1, 4, 28, 28)
 
     def embedding(images: torch.Tensor) -> torch.Tensor:
-        look = view.look(0, view.scene(images, 1), activation, reach)
+        look = view.look(0, agent.policy.scene(images, 1), activation, reach)
         return view.embed(0, look, torch.zeros(1), None)[0]
 
     assert not torch.allclose(embedding(left), embedding(left.flip(3)))

@@ -13,12 +13,13 @@ from torch import Tensor
 from agents.hybrid import view
 from agents.hybrid.controller import Controller, Sampling
 from agents.hybrid.costing import Costing
+from agents.hybrid.eyes import Scene
 from agents.hybrid.gradient import GRADIENTS
 from agents.hybrid.heads import Drawn
 from agents.hybrid.objective import paired_term, score_term
 from agents.hybrid.policy import BitPolicy, make_policy
 from agents.hybrid.settings import HybridSettings
-from agents.hybrid.view import Scene, View
+from agents.hybrid.view import View
 from dqmq_env.costs import Bops
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.quantization.grid import Grid
@@ -113,7 +114,7 @@ def make_relaxation(
             policy.anchors.fill_(3.0)
         images = problem.data.train.images[:6]
         size = 1 if granularity == "image" else 3
-        seen = policy.view.scene(images, 6 // size)
+        seen = policy.scene(images, 6 // size)
         cells = None if seen.cells is None else seen.cells.double()
         scene = Scene(seen.quality.double(), cells)
         x = problem.normalize(images).double()
@@ -199,7 +200,7 @@ def test_the_score_functions_are_right_on_average(
         policy.head.gain.mul_(10)
         policy.anchors.fill_(5.0)
     images, labels = problem.data.train.images[:16], problem.data.train.labels[:16]
-    x, scene = problem.normalize(images), policy.view.scene(images, 16)
+    x, scene = problem.normalize(images), policy.scene(images, 16)
     budget = torch.full((16,), 0.4)
     costing = Costing(Bops(), network, policy)
     parameters = list(policy.head.parameters())

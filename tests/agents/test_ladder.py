@@ -176,7 +176,7 @@ def test_bits_that_follow_no_image_spend_the_budget(
 def test_exploring_swaps_decisions_within_the_batch(by_image: HybridAgent) -> None:
     images = mixed_images(by_image.problem, 32)
     dynamic = by_image.deployed()
-    scene = by_image.policy.view.scene(images, 32)
+    scene = by_image.policy.scene(images, 32)
     budget = torch.full((32,), 0.09)
     order = torch.arange(32)
     order[[3, 5, 8]] = torch.tensor([5, 8, 3])

@@ -105,7 +105,7 @@ def test_grids_begin_alike_for_all_images(make_problem: Callable[..., NetworkPro
 
 
 def test_grids_learn_to_follow_the_image_by_gradients(trained: HybridAgent) -> None:
-    modulation = trained.policy.modulation
+    modulation = trained.policy.grids.modulation
     assert modulation is not None
     for parameter in (*modulation.scales, *modulation.offsets):
         assert float(parameter.detach().abs().max()) > 1e-3
@@ -125,7 +125,7 @@ def test_gradients_of_grids_are_those_of_finite_differences(
     make_problem: Callable[..., NetworkProblem],
 ) -> None:
     agent = make_agent(make_problem("image"), **BY_VALUE)
-    modulation, images = agent.policy.modulation, mixed_images(agent.problem, 8)
+    modulation, images = agent.policy.grids.modulation, mixed_images(agent.problem, 8)
     assert modulation is not None
     scene = agent.policy.scene(images, len(images))
     x = agent.problem.normalize(images)
@@ -171,7 +171,7 @@ def test_folding_keeps_what_is_computed(trained: HybridAgent) -> None:
     x = trained.problem.normalize(images)
     # in float, so that no rounding hides what differs
     logits = [
-        network.eval()(x, policy.around(lambda index, activation: LayerBits(32, 32), scene))
+        network.eval()(*policy.grids.around(x, lambda index, activation: LayerBits(32, 32), scene))
         for network, policy in ((plain.network, plain.policy), (folded.network, folded.policy))
     ]
     torch.testing.assert_close(*logits, atol=1e-3, rtol=1e-3)
@@ -212,7 +212,7 @@ def test_grids_follow_from_the_first_layer_on_for_what_they_may_cost(
     whole = 0.1 * 64 * sum(spec.macs for spec in problem.layers)
     followed = {}
     for share in (1e-6, 0.02, 0.05, 0.1, 0.2, 1.0):
-        modulation = make_agent(problem, grid_share=share, **BY_VALUE).policy.modulation
+        modulation = make_agent(problem, grid_share=share, **BY_VALUE).policy.grids.modulation
         assert modulation is not None
         followed[share] = len(modulation.scales)
         assert followed[share] == 1 or modulation.bops() <= share * whole
@@ -227,7 +227,7 @@ def test_grids_follow_from_the_first_layer_on_for_what_they_may_cost(
     agent.save(path)
     loaded = HybridAgent.load(path, BitWidthEnv(problem), device="cpu").deployed()
     assert torch.equal(loaded(images).logits, agent.deployed()(images).logits)
-    modulation = agent.policy.modulation
+    modulation = agent.policy.grids.modulation
     assert modulation is not None
     assert 1 < len(modulation.scales) < len(problem.layers) - 1  # some of the layers
     bits = agent.network.layers[-1].options[-1]
@@ -253,14 +253,14 @@ def test_groups_share_their_grids_and_static_agents_have_one(
     agent = make_agent(make_problem(granularity), steps=4, group=8, **BY_VALUE).learn()
     images = mixed_images(agent.problem, 16)
     if granularity == "static":
-        assert agent.policy.modulation is None
+        assert agent.policy.grids.modulation is None
     assert len(agent.deployed()(images).bits.unique(dim=0)) == 1
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"follow": ()}, "follow: got \\[\\], allowed are one or both"),
+        ({"follow": ()}, "follow: got \\[\\], allowed are any"),
         ({"follow": ("bits", "weights")}, "follow: got \\['bits', 'weights'\\]"),
         ({"follow": ("grids",), "sees": ("channels",)}, "which needs one of"),
         ({"grid_share": 0}, "grid_share: got 0, allowed is above 0"),

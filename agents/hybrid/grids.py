@@ -1,0 +1,100 @@
+"""All grids that follow the image: that of the image itself, and those of layers."""
+
+import copy
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from agents.hybrid.eyes import Scene
+from agents.hybrid.modulation import Modulation
+from agents.hybrid.settings import HybridSettings
+from agents.hybrid.standardization import Standardization
+from dqmq_env.costs import Bops, reference
+from dqmq_env.quantization.choice import Chooser
+from dqmq_env.quantization.network import QuantizedNetwork
+
+
+class Grids(nn.Module):
+    """What makes grids follow the image; either, both or none.
+
+    Args:
+        modulation: of the grids of layers.
+        standardization: of the grid of the image itself.
+
+    Attributes:
+        modulation: see above.
+        standardization: see above.
+    """
+
+    def __init__(
+        self, modulation: Modulation | None = None, standardization: Standardization | None = None
+    ) -> None:
+        super().__init__()
+        self.modulation, self.standardization = modulation, standardization
+
+    @property
+    def follow(self) -> bool:
+        """Whether any do."""
+        return self.modulation is not None or self.standardization is not None
+
+    @property
+    def sees(self) -> frozenset[str]:
+        """What has to be looked at."""
+        found = frozenset[str]() if self.modulation is None else self.modulation.view.sees
+        return found if self.standardization is None else found | {"map"}
+
+    def around(self, x: Tensor, chooser: Chooser, scene: Scene) -> tuple[Tensor, Chooser]:
+        """What goes into a network, with grids that follow the image.
+
+        Args:
+            x: images (N, C, H, W) as the network receives them where nothing follows.
+            chooser: of bits.
+            scene: what is seen of each of G groups of the images.
+        """
+        if self.standardization is not None:
+            x = self.standardization(x, scene)
+        return x, chooser if self.modulation is None else self.modulation.around(chooser, scene)
+
+    def calibrate(self, network: QuantizedNetwork, images: Tensor, x: Tensor, scene: Scene) -> None:
+        """Let them know how what is seen is spread, and what layers give in float.
+
+        Args:
+            network: left in the mode that it was in.
+            images: uint8, shape (N, C, H, W).
+            x: the same as they enter the network.
+            scene: what is seen of each of them.
+        """
+        if self.standardization is not None:
+            self.standardization.calibrate(images, x, scene)
+        if self.modulation is not None:
+            self.modulation.calibrate(network, x, scene)
+
+    def folded(self, network: QuantizedNetwork) -> "Grids":
+        """The same for a network whose batch norms have been folded."""
+        found = copy.deepcopy(self)
+        if self.modulation is not None:
+            found.modulation = self.modulation.folded(network)
+        return found
+
+    def bops(self) -> int:
+        """Bit operations for one image, beside looking at it."""
+        parts = (self.modulation, self.standardization)
+        return sum(own.bops() for own in parts if own is not None)
+
+
+def make_grids(network: QuantizedNetwork, settings: HybridSettings, sees: Sequence[str]) -> Grids:
+    """Grids with fresh weights, as training over a network begins with.
+
+    Args:
+        network: gives the shapes of images and layers.
+        settings: of the training.
+        sees: sources of the policy; without any, nothing follows.
+    """
+    modulation = standardization = None
+    if sees and "grids" in settings.follow:
+        whole = reference(Bops(), network.specs)
+        most = settings.grid_share * settings.budgets[0] * whole
+        modulation = Modulation(network, sees, settings.embedding, most)
+    if sees and "input" in settings.follow:
+        standardization = Standardization(network.specs[0].input_shape)
+    return Grids(modulation, standardization)
