@@ -124,7 +124,9 @@ METHODS: Final[Mapping[str, partial[Trained]]] = {
     "hybrid, static": partial(_hybrid, "static", _STATIC),
     "hybrid, by image": partial(_hybrid, "image", _IMAGE),
     "hybrid, bits alone": partial(_hybrid, "image", {**_IMAGE, "follow": ("bits",)}),
-    "hybrid, grids alone": partial(_hybrid, "image", {**_STATIC, "follow": ("grids",)}),
+    "hybrid, grids alone": partial(_hybrid, "image", {**_STATIC, "follow": ("grids", "input")}),
+    "hybrid, input alone": partial(_hybrid, "image", {**_STATIC, "follow": ("input",)}),
+    "hybrid, input as it is": partial(_hybrid, "image", {**_IMAGE, "follow": ("bits", "grids")}),
     "hybrid, bits far apart": partial(
         _hybrid, "image", {**_IMAGE, "ladder": 2, "reach": None, "follow": ("bits",)}
     ),

@@ -81,6 +81,8 @@ class HybridAgent:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(schedule.seed)
             self.policy = make_policy(self.network, settings, problem.granularity)
+        if learns and self.policy.grids.standardization is not None:
+            self.policy.grids.standardization.begin()
         self._calibrate_view()
         self.costing = Costing(cost_by_name("bops"), self.network, self.policy)
         least = self.costing.of_network[0]

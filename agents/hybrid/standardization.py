@@ -26,8 +26,9 @@ class Standardization(nn.Module):
 
         (s_0 / s)^a (p - m) + m + b (m_0 - m)
 
-    a and b are learned, from 0, where nothing changes; at 1 all images have the same mean and
-    spread. Both m and s follow from the means and the spreads of cells, which the policy sees.
+    At a = b = 0 nothing changes; at 1 all images have the same mean and spread. Where weights are
+    trained, a and b are too, from 1 on (:meth:`begin`); weights that are not were made for images
+    as they are. Both m and s follow from the means and the spreads of cells, which the policy sees.
 
     Args:
         shape: of an image, (C, H, W).
@@ -65,6 +66,12 @@ class Standardization(nn.Module):
             repeats = len(x) // len(scale)
             scale, offset = (own.repeat_interleave(repeats, 0) for own in (scale, offset))
         return x * scale[:, :, None, None] + offset[:, :, None, None]
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Begin where all images have the same mean and spread."""
+        self.power.fill_(1.0)
+        self.pull.fill_(1.0)
 
     @torch.no_grad()
     def calibrate(self, images: Tensor, x: Tensor, scene: Scene) -> None:

@@ -23,6 +23,7 @@ from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.quality import corrupt
 from dqmq_env.quality.batches import MixedQualityBatches
+from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.training.loop import Schedule
 
 BY_VALUE: dict[str, Any] = {
@@ -94,7 +95,7 @@ def trained(
 
 
 @given(st.integers(0, 1000))
-def test_it_begins_as_the_identity(seed: int) -> None:
+def test_at_zero_it_is_the_identity(seed: int) -> None:
     images = some_images(seed)
     torch.testing.assert_close(standardized(images, 0, 0), images / 255, atol=1e-5, rtol=0)
 
@@ -147,10 +148,23 @@ def test_groups_are_standardised_together() -> None:
 def test_it_is_learned_with_the_weights(trained: HybridAgent) -> None:
     own = trained.policy.grids.standardization
     assert own is not None
-    assert abs(own.power.item()) > 1e-3
-    assert abs(own.pull.item()) > 1e-3
+    assert abs(own.power.item() - 1) > 1e-3
+    assert abs(own.pull.item() - 1) > 1e-3
     free = {id(parameter) for parameter in trained.policy.deciding()}
     assert not free & {id(parameter) for parameter in own.parameters()}
+
+
+def test_images_are_as_they_are_for_weights_that_are_not_trained(
+    make_problem: Callable[..., NetworkProblem],
+) -> None:
+    problem = make_problem("image")
+    settings = HybridSettings(budget=0.1, sees=("map",), follow=("bits", "input"), **BY_VALUE)
+    frozen = Schedule(images=64, batch=32, learning_rate=0.0)
+    agent = HybridAgent(BitWidthEnv(problem), settings, frozen, device="cpu").learn()
+    images = mixed_images(problem, 8)
+    x, scene = problem.normalize(images), agent.policy.scene(images, 8)
+    found, _ = agent.policy.grids.around(x, lambda index, activation: LayerBits(8, 8), scene)
+    torch.testing.assert_close(found, x, atol=1e-5, rtol=1e-5)
 
 
 def test_gradients_are_those_of_finite_differences(
