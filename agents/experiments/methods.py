@@ -124,7 +124,7 @@ METHODS: Final[Mapping[str, partial[Trained]]] = {
     "hybrid, static": partial(_hybrid, "static", _STATIC),
     "hybrid, by image": partial(_hybrid, "image", _IMAGE),
     "hybrid, bits alone": partial(_hybrid, "image", {**_IMAGE, "follow": ("bits",)}),
-    "hybrid, grids alone": partial(_hybrid, "image", {**_STATIC, "follow": ("grids", "input")}),
+    "hybrid, grids alone": partial(_hybrid, "image", {**_STATIC, "follow": ("grids",)}),
     "hybrid, input alone": partial(_hybrid, "image", {**_STATIC, "follow": ("input",)}),
     "hybrid, input as it is": partial(_hybrid, "image", {**_IMAGE, "follow": ("bits", "grids")}),
     "hybrid, bits far apart": partial(

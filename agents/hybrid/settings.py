@@ -212,7 +212,8 @@ def preset(name: str = "by-value", **changed: Any) -> HybridSettings:
 
     Args:
         name: ``by-value``, one decision for each image between the two rungs next to the budget,
-            and grids that follow it; or ``by-layer``, a decision before each layer, and grids.
+            and grids that follow it, that of the image itself among them; or ``by-layer``, a
+            decision before each layer, and grids of layers.
         changed: fields of :class:`HybridSettings` in place of the preset's.
 
     Raises:

@@ -59,7 +59,8 @@ save_file(found, folder / "found.safetensors")
 """
 
 BY_VALUE = {"decides": "network", "distribution": "value", "sees": ("map",)}
-IN_ALL = {**BY_VALUE, "ladder": 2, "align": True, "follow": ("bits", "grids"), "grid_share": 1.0}
+ALL = ("bits", "grids", "input")
+IN_ALL = {**BY_VALUE, "ladder": 2, "align": True, "follow": ALL, "grid_share": 1.0}
 
 ONNX_READER = """
 import sys
@@ -92,9 +93,8 @@ def lively(agent: HybridAgent) -> HybridAgent:
             if layer.alignment is not None:
                 for parameter in layer.alignment.parameters():
                     parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-        if agent.policy.modulation is not None:
-            for parameter in agent.policy.modulation.parameters():
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+        for parameter in agent.policy.grids.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
         if isinstance(agent.policy.head, ValueHead):
             agent.policy.head.fitted.fill_(True)
     agent.network.eval()
