@@ -87,7 +87,8 @@ class Standardization(nn.Module):
         self.usual_spread.copy_(spread.log().mean().exp())
         pixels = images.float() / 255
         sides = (0, 2, 3)
-        self.unit.copy_(pixels.std(sides) / x.std(sides))
+        varied = x.std(sides) > 0  # a channel that never does may have any unit
+        self.unit.copy_(torch.where(varied, pixels.std(sides) / x.std(sides), 1.0))
         self.centre.copy_(pixels.mean(sides) - x.mean(sides) * self.unit)
 
     def bops(self) -> int:

@@ -27,10 +27,11 @@ the image itself does as well: pale and dark ones are brought to the usual contr
 In our experiments grids are nearly all of what following the image gains (docs/experiments.md).
 What the policy sees is --sees; each of its eyes has a price in BOPs, which the budget counts.
 --granularity says what is followed: each image, each batch of images of one condition, or nothing
-(static: the ablation). With --lowest-budget one run learns the bits for every budget from there to --budget. --weight-bits fixes
-the weights, so that decisions are about activations alone and one code of each weight serves all of
-them. --distillation is how much the float network teaches. After training, statistics of norms are
-measured anew and the budget is met from below, with the decisions as they will be: without draws.
+(static: the ablation). With --lowest-budget one run learns the bits for every budget from there to
+--budget. --weight-bits fixes the weights, so that decisions are about activations alone and one
+code of each weight serves all of them. --distillation is how much the float network teaches. After
+training, statistics of norms are measured anew and the budget is met from below, with the decisions
+as they will be: without draws.
 
 Examples:
   dqmq train                                 # ResNet-20, 14% of the 8-bit BOPs, embedded images

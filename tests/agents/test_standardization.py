@@ -65,12 +65,18 @@ def some_images(seed: int, count: int = 12) -> Tensor:
     return (noise * contrast + brightness).round().clamp(0, 255).byte()
 
 
-def standardized(images: Tensor, power: float, pull: float, groups: int | None = None) -> Tensor:
+def standardized(
+    images: Tensor,
+    power: float,
+    pull: float,
+    groups: int | None = None,
+    usual: Tensor | None = None,
+) -> Tensor:
     """Pixels in [0, 1] as they are seen by a network that is told to standardise them."""
     normalize = Normalize(MEAN, SPREAD)
     eyes = Eyes(SHAPE, ("map",))
     own = Standardization(SHAPE)
-    usual = some_images(0, 64)
+    usual = some_images(0, 64) if usual is None else usual
     own.calibrate(usual, normalize(usual), eyes.scene(usual, len(usual)))
     own.power.data.fill_(power)
     own.pull.data.fill_(pull)
@@ -135,6 +141,14 @@ def test_contrast_and_brightness_are_undone(condition: str) -> None:
 def test_an_image_without_contrast_stays_finite() -> None:
     images = torch.full((2, *SHAPE), 77, dtype=torch.uint8)
     assert bool(standardized(images, 1, 1).isfinite().all())
+
+
+def test_a_channel_that_is_always_empty_stays_what_it_is() -> None:
+    images, usual = some_images(5), some_images(0, 64)
+    images[:, 1] = usual[:, 1] = 0
+    found = standardized(images, 0, 0, usual=usual)
+    torch.testing.assert_close(found, images / 255, atol=1e-5, rtol=0)
+    assert bool(standardized(images, 1, 1, usual=usual).isfinite().all())
 
 
 def test_groups_are_standardised_together() -> None:
