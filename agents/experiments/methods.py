@@ -135,7 +135,9 @@ METHODS: Final[Mapping[str, partial[Trained]]] = {
     "hybrid, not exploring": partial(_hybrid, "image", {**_IMAGE, "explore": 0.0}),
     "hybrid, forecast alone": partial(_hybrid, "image", {**_IMAGE, "refits": 0}),
     "hybrid, by batch": partial(_hybrid, "batch", _IMAGE),
-    "hybrid, quality alone": partial(_hybrid, "image", {**_IMAGE, "sees": ("quality",)}),
+    "hybrid, quality alone": partial(
+        _hybrid, "image", {**_IMAGE, "follow": ("bits", "grids"), "sees": ("quality",)}
+    ),
     "hybrid, quality too": partial(_hybrid, "image", {**_IMAGE, "sees": ("quality", "map")}),
     "hybrid, softmax": partial(_hybrid, "image", {"distribution": "softmax"}),
     "hybrid, Gumbel": partial(_hybrid, "image", {"distribution": "gumbel", "gradient": "relaxed"}),
