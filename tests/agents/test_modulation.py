@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,37 +14,9 @@ from agents.hybrid.settings import HybridSettings
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
-from dqmq_env.quality.batches import MixedQualityBatches
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.choice import ImageBits, Modulated
-from dqmq_env.training.loop import Schedule
-
-BY_VALUE: dict[str, Any] = {
-    "decides": "network",
-    "distribution": "value",
-    "search_share": 0.0,
-    "value_images": 128,
-    "ladder": 2,
-    "align": True,
-}
-
-
-def make_agent(problem: NetworkProblem, steps: int = 30, **settings: Any) -> HybridAgent:
-    own = {
-        "budget": 0.1,
-        "settle_images": 128,
-        "sees": ("map",),
-        "follow": ("bits", "grids"),
-        "grid_share": 1.0,  # so narrow a network has few other BOPs
-    }
-    schedule = Schedule(images=steps * 32, batch=32, learning_rate=5e-3)
-    return HybridAgent(
-        BitWidthEnv(problem), HybridSettings(**{**own, **settings}), schedule, device="cpu"
-    )
-
-
-def mixed_images(problem: NetworkProblem, count: int = 96) -> Tensor:
-    return MixedQualityBatches(problem.data.train, problem.mixture, count, seed=5).at(0).images
+from tests.agents.by_value import agent_by_value, mixed_images
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +30,7 @@ def make_problem(make_tiny_problem: Callable[..., NetworkProblem]) -> Callable[.
 def trained(
     request: pytest.FixtureRequest, make_problem: Callable[..., NetworkProblem]
 ) -> HybridAgent:
-    return make_agent(make_problem("image"), follow=request.param, **BY_VALUE).learn()
+    return agent_by_value(make_problem("image"), follow=request.param).learn()
 
 
 def test_an_output_is_scaled_and_shifted_group_by_group(tiny_problem: NetworkProblem) -> None:
@@ -98,7 +69,7 @@ def test_grids_begin_alike_for_all_images(make_problem: Callable[..., NetworkPro
     problem = make_problem("image")
     images = mixed_images(problem)
     found = [
-        make_agent(problem, follow=follow, **BY_VALUE).deployed()(images).logits
+        agent_by_value(problem, follow=follow).deployed()(images).logits
         for follow in (("bits",), ("bits", "grids"))
     ]
     torch.testing.assert_close(*found)
@@ -124,7 +95,7 @@ def test_grids_learn_to_follow_the_image_by_gradients(trained: HybridAgent) -> N
 def test_gradients_of_grids_are_those_of_finite_differences(
     make_problem: Callable[..., NetworkProblem],
 ) -> None:
-    agent = make_agent(make_problem("image"), **BY_VALUE)
+    agent = agent_by_value(make_problem("image"), follow=("bits", "grids"))
     modulation, images = agent.policy.grids.modulation, mixed_images(agent.problem, 8)
     assert modulation is not None
     scene = agent.policy.scene(images, len(images))
@@ -155,7 +126,7 @@ def test_gradients_of_grids_are_those_of_finite_differences(
 def test_without_bits_that_follow_all_images_have_the_same(
     make_problem: Callable[..., NetworkProblem],
 ) -> None:
-    agent = make_agent(make_problem("image"), follow=("grids",), **BY_VALUE).learn()
+    agent = agent_by_value(make_problem("image"), follow=("grids",)).learn()
     prediction = agent.deployed()(mixed_images(agent.problem))
     assert len(prediction.bits.unique(dim=0)) == 1
     assert float(prediction.cost.max()) <= 0.1
@@ -191,7 +162,7 @@ def test_each_image_is_classified_as_if_it_came_alone(trained: HybridAgent) -> N
 def test_what_it_takes_is_counted(make_problem: Callable[..., NetworkProblem]) -> None:
     problem = make_problem("image")
     controllers = {
-        follow: make_agent(problem, follow=follow, **BY_VALUE).costing.controller
+        follow: agent_by_value(problem, follow=follow).costing.controller
         for follow in (("bits",), ("grids",), ("bits", "grids"))
     }
     assert controllers["bits",] < controllers["bits", "grids"]
@@ -212,7 +183,9 @@ def test_grids_follow_from_the_first_layer_on_for_what_they_may_cost(
     whole = 0.1 * 64 * sum(spec.macs for spec in problem.layers)
     followed = {}
     for share in (1e-6, 0.02, 0.05, 0.1, 0.2, 1.0):
-        modulation = make_agent(problem, grid_share=share, **BY_VALUE).policy.grids.modulation
+        modulation = agent_by_value(
+            problem, follow=("bits", "grids"), grid_share=share
+        ).policy.grids.modulation
         assert modulation is not None
         followed[share] = len(modulation.scales)
         assert followed[share] == 1 or modulation.bops() <= share * whole
@@ -221,7 +194,7 @@ def test_grids_follow_from_the_first_layer_on_for_what_they_may_cost(
     assert (counts[0], counts[-1]) == (1, len(problem.layers) - 1)
 
     share = next(own for own, count in followed.items() if count > 1)
-    agent = make_agent(problem, follow=("grids",), grid_share=share, **BY_VALUE).learn()
+    agent = agent_by_value(problem, follow=("grids",), grid_share=share).learn()
     images = mixed_images(problem)
     path = tmp_path / "agent.dqmq"
     agent.save(path)
@@ -250,7 +223,7 @@ def test_a_loaded_agent_computes_alike(trained: HybridAgent, tmp_path: Path) -> 
 def test_groups_share_their_grids_and_static_agents_have_one(
     granularity: str, make_problem: Callable[..., NetworkProblem]
 ) -> None:
-    agent = make_agent(make_problem(granularity), steps=4, group=8, **BY_VALUE).learn()
+    agent = agent_by_value(make_problem(granularity), 4, group=8, follow=("bits", "grids")).learn()
     images = mixed_images(agent.problem, 16)
     if granularity == "static":
         assert agent.policy.grids.modulation is None

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,45 +14,19 @@ from agents.experiments.probes import DealtGrids
 from agents.hybrid.agent import HybridAgent
 from agents.hybrid.export import HybridPolicy
 from agents.hybrid.eyes import Eyes, Scene
-from agents.hybrid.settings import HybridSettings
+from agents.hybrid.settings import HybridSettings, preset
 from agents.hybrid.standardization import Standardization
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import SettingError
 from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.quality import corrupt
-from dqmq_env.quality.batches import MixedQualityBatches
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.training.loop import Schedule
+from tests.agents.by_value import agent_by_value, mixed_images
 
-BY_VALUE: dict[str, Any] = {
-    "decides": "network",
-    "distribution": "value",
-    "search_share": 0.0,
-    "value_images": 128,
-    "ladder": 2,
-    "align": True,
-}
 SHAPE = (3, 12, 16)
 MEAN, SPREAD = (0.5, 0.4, 0.6), (0.2, 0.25, 0.3)
-
-
-def make_agent(problem: NetworkProblem, steps: int = 30, **settings: Any) -> HybridAgent:
-    own = {
-        "budget": 0.1,
-        "settle_images": 128,
-        "sees": ("map",),
-        "follow": ("bits", "input"),
-        **BY_VALUE,
-    }
-    schedule = Schedule(images=steps * 32, batch=32, learning_rate=5e-3)
-    return HybridAgent(
-        BitWidthEnv(problem), HybridSettings(**{**own, **settings}), schedule, device="cpu"
-    )
-
-
-def mixed_images(problem: NetworkProblem, count: int = 96) -> Tensor:
-    return MixedQualityBatches(problem.data.train, problem.mixture, count, seed=5).at(0).images
 
 
 def some_images(seed: int, count: int = 12) -> Tensor:
@@ -97,7 +70,7 @@ def make_problem(make_tiny_problem: Callable[..., NetworkProblem]) -> Callable[.
 def trained(
     request: pytest.FixtureRequest, make_problem: Callable[..., NetworkProblem]
 ) -> HybridAgent:
-    return make_agent(make_problem("image"), follow=request.param).learn()
+    return agent_by_value(make_problem("image"), follow=request.param).learn()
 
 
 @given(st.integers(0, 1000))
@@ -172,7 +145,7 @@ def test_images_are_as_they_are_for_weights_that_are_not_trained(
     make_problem: Callable[..., NetworkProblem],
 ) -> None:
     problem = make_problem("image")
-    settings = HybridSettings(budget=0.1, sees=("map",), follow=("bits", "input"), **BY_VALUE)
+    settings = preset(budget=0.1, value_images=128, settle_images=128)
     frozen = Schedule(images=64, batch=32, learning_rate=0.0)
     agent = HybridAgent(BitWidthEnv(problem), settings, frozen, device="cpu").learn()
     images = mixed_images(problem, 8)
@@ -184,7 +157,7 @@ def test_images_are_as_they_are_for_weights_that_are_not_trained(
 def test_gradients_are_those_of_finite_differences(
     make_problem: Callable[..., NetworkProblem],
 ) -> None:
-    agent = make_agent(make_problem("image"))
+    agent = agent_by_value(make_problem("image"), follow=("bits", "input"))
     own, images = agent.policy.grids.standardization, mixed_images(agent.problem, 8)
     assert own is not None
     seen = agent.policy.scene(images, 8)
@@ -216,7 +189,7 @@ def test_what_it_takes_is_counted(make_problem: Callable[..., NetworkProblem]) -
     problem = make_problem("image")
     whole = 64 * sum(spec.macs for spec in problem.layers)
     plain, more, alone = (
-        make_agent(problem, follow=follow).costing.controller * whole
+        agent_by_value(problem, follow=follow).costing.controller * whole
         for follow in (("bits",), ("bits", "input"), ("input",))
     )
     pixels, cells = 28 * 28, 16
@@ -254,7 +227,7 @@ def test_images_can_be_misled_to_the_grid_of_another(trained: HybridAgent) -> No
 def test_batches_share_their_grid_and_static_agents_have_one(
     granularity: str, make_problem: Callable[..., NetworkProblem]
 ) -> None:
-    agent = make_agent(make_problem(granularity), steps=4, group=8).learn()
+    agent = agent_by_value(make_problem(granularity), 4, group=8, follow=("bits", "input")).learn()
     assert (agent.policy.grids.standardization is None) == (granularity == "static")
     assert len(agent.deployed()(mixed_images(agent.problem, 16)).bits.unique(dim=0)) == 1
 
