@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from agents.hybrid.eight_bits import MAC_BOPS
 from agents.hybrid.eyes import SIDE, Scene
+from dqmq_env.quantization.choice import of_images
 
 _LEAST = 0.01
 """Standard deviation, of pixels in [0, 1], below which an image is not stretched any further."""
@@ -62,9 +63,7 @@ class Standardization(nn.Module):
         scale = torch.exp(self.power * (self.usual_spread.log() - spread.log()))[:, None]
         apart = mean[:, None] - self.centre
         offset = (apart * (1 - scale) + self.pull * (self.usual_mean - mean)[:, None]) / self.unit
-        if 1 < len(scale) < len(x):
-            repeats = len(x) // len(scale)
-            scale, offset = (own.repeat_interleave(repeats, 0) for own in (scale, offset))
+        scale, offset = of_images(scale, x), of_images(offset, x)
         return x * scale[:, :, None, None] + offset[:, :, None, None]
 
     @torch.no_grad()

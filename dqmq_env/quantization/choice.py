@@ -68,14 +68,24 @@ class Modulated:
     def applied(self, output: Tensor) -> Tensor:
         """The layer's output (N, O, ...), scaled and shifted; in place without gradients."""
         sides = (-1, self.scale.shape[1], *(1,) * (output.ndim - 2))
-        scale, offset = self.scale, self.offset
-        if 1 < len(scale) < len(output):
-            repeats = len(output) // len(scale)
-            scale, offset = (own.repeat_interleave(repeats, 0) for own in (scale, offset))
-        scale, offset = scale.view(sides), offset.view(sides)
+        scale = of_images(self.scale, output).view(sides)
+        offset = of_images(self.offset, output).view(sides)
         if torch.is_grad_enabled():
             return output * scale + offset
         return output.mul_(scale).add_(offset)  # new memory would take longer than the products
+
+
+def of_images(rows: Tensor, x: Tensor) -> Tensor:
+    """Rows of G groups of consecutive images, shape (G, ...), as those of each image.
+
+    Args:
+        rows: a single one stays alone, and is broadcast; then nothing is asked about the number of
+            images, which an exporter leaves open.
+        x: of N images, shape (N, ...), N a multiple of G.
+    """
+    if 1 < len(rows) < len(x):
+        return rows.repeat_interleave(len(x) // len(rows), 0)
+    return rows
 
 
 LayerChoice = HardBits | RelaxedBits | Modulated
