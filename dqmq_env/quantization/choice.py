@@ -72,7 +72,8 @@ class Modulated:
         offset = of_images(self.offset, output).view(sides)
         if torch.is_grad_enabled():
             return output * scale + offset
-        return output.mul_(scale).add_(offset)  # new memory would take longer than the products
+        # new memory would take longer than the products, and so would a second pass
+        return torch.addcmul(offset, output, scale, out=output)
 
 
 def of_images(rows: Tensor, x: Tensor) -> Tensor:
