@@ -6,7 +6,7 @@ What finding the bits took beside that is its effort.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -56,14 +56,15 @@ def _searched(
     agent = searcher.search(metered, env.core.task, study.evaluations, seed)
     spent = metered.spent
     assignment = next(iter(rule_of(agent, env.problem, env.core.task).values()))
-    shared = None if folder is None else folder.parent / _name_of(assignment, seed)
+    shared = None if folder is None else folder.parent / _name_of(assignment, study, seed)
     network = fine_tune(study.problem("static"), assignment, study.schedule(seed), shared)
     return Trained(network, assignment, spent.images_evaluated, spent.images_trained)
 
 
-def _name_of(assignment: BitAssignment, seed: int) -> str:
+def _name_of(assignment: BitAssignment, study: Study, seed: int) -> str:
     digest = hashlib.sha256(assignment.to_json().encode()).hexdigest()
-    return f"at-{digest[:16]}-{seed:03d}"
+    kind = "standardised-" if study.standardized else ""
+    return f"{kind}at-{digest[:16]}-{seed:03d}"
 
 
 def _sdq(study: Study, budget: float, seed: int, folder: Path | None) -> Trained:
@@ -117,7 +118,7 @@ _STATIC = {**BY_VALUE, "refits": 0, "value_images": 128}
 _IMAGE = {name: own for name, own in PRESETS["by-value"].items() if name != "sees"}
 """What it sees is a setting of the study."""
 
-METHODS: Final[Mapping[str, partial[Trained]]] = {
+_METHODS: Mapping[str, partial[Trained]] = {
     **{name: partial(_searched, own) for name, own in _STATIC_SEARCHES.items()},
     "SDQ": partial(_sdq),
     "DQNet-style": partial(_dqnet),
@@ -145,9 +146,27 @@ METHODS: Final[Mapping[str, partial[Trained]]] = {
     "hybrid, score": partial(_hybrid, "image", {"gradient": "score"}),
     "hybrid, paired": partial(_hybrid, "image", {"gradient": "paired"}),
 }
+
+
+def _standardized(
+    method: str, study: Study, budget: float, seed: int, folder: Path | None
+) -> Trained:
+    """A method on images that are standardised, in all that it looks at and trains on."""
+    return METHODS[method](replace(study, standardized=True), budget, seed, folder)
+
+
+_OPPONENTS = (*_STATIC_SEARCHES, "SDQ", "DQNet-style", "hybrid, static")
+
+METHODS: Final[Mapping[str, partial[Trained]]] = {
+    **_METHODS,
+    **{f"{name}, standardised": partial(_standardized, name) for name in _OPPONENTS},
+}
 """By the names that tables have: from a study, a budget, a seed and a folder of states."""
 
 
 def recipe_of(method: str) -> str:
     """What a method is called with beside the study's settings, so that a change of it is seen."""
-    return repr(METHODS[method].args)
+    own = METHODS[method]
+    if own.func is _standardized:
+        return f"standardised {recipe_of(*own.args)}"
+    return repr(own.args)

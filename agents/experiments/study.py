@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from agents.experiments.standardized import Standardized
 from dqmq_env.benchmark.plain import make
 from dqmq_env.costs import Bops
 from dqmq_env.data import ImageData, ImageSplit, load_fashion_mnist
@@ -58,6 +59,9 @@ class Study:
         held_out: corruptions that are not trained on.
         severities: those that are trained on.
         test_passes: how often each test image is looked at, each time under another condition.
+        standardized: whether images are brought to the usual brightness and contrast, each by
+            itself, before they enter the network
+            (:class:`~agents.experiments.standardized.Standardized`); not counted in its BOPs.
         tuning: whether settings are being chosen: then a seventh of the training images is left
             out of training, and networks are judged on it in place of ``test`` images.
         checkpoints: folder of the float network; where it comes with the package when left out.
@@ -83,6 +87,7 @@ class Study:
     held_out: tuple[str, ...] = ()
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
     test_passes: int = 4
+    standardized: bool = False
     tuning: bool = False
     checkpoints: str | None = None
     data: str | None = None
@@ -185,7 +190,11 @@ class Study:
             if self.data is None:
                 raise ResultError(f"data: the images of the study {self.name!r} must be given")
             data = load_small_images(Path(self.data), card.mean, card.std)
-        return network, _for_tuning(data) if self.tuning else data
+        if self.tuning:
+            data = _for_tuning(data)
+        if self.standardized:
+            network = Standardized(network, data, self.mixture)
+        return network, data
 
 
 def study_names() -> list[str]:
