@@ -124,6 +124,7 @@ _METHODS: Mapping[str, partial[Trained]] = {
     "DQNet-style": partial(_dqnet),
     "hybrid, static": partial(_hybrid, "static", _STATIC),
     "hybrid, by image": partial(_hybrid, "image", _IMAGE),
+    "hybrid, by layer": partial(_hybrid, "image", PRESETS["by-layer"]),
     "hybrid, bits alone": partial(_hybrid, "image", {**_IMAGE, "follow": ("bits",)}),
     "hybrid, grids alone": partial(_hybrid, "image", {**_STATIC, "follow": ("grids",)}),
     "hybrid, input alone": partial(_hybrid, "image", {**_STATIC, "follow": ("input",)}),

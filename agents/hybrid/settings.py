@@ -27,7 +27,7 @@ BY_VALUE: Final[Mapping[str, Any]] = {
 """One decision, by value, between rungs of a layer each."""
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "by-value": {**BY_VALUE, "reach": 1, "follow": _FOLLOW, "sees": ("quality", "map")},
-    "by-layer": {"follow": ("bits", "grids")},
+    "by-layer": {"follow": _FOLLOW, "sees": ("quality", "statistics", "map")},
 }
 """Settings that go together, by the names that ``dqmq train`` has for them; the first is usual."""
 
@@ -211,9 +211,9 @@ def preset(name: str = "by-value", **changed: Any) -> HybridSettings:
     """Settings that go together, some of them changed.
 
     Args:
-        name: ``by-value``, one decision for each image between the two rungs next to the budget,
-            and grids that follow it, that of the image itself among them; or ``by-layer``, a
-            decision before each layer, and grids of layers.
+        name: ``by-value``, one decision for each image between the two rungs next to the budget;
+            or ``by-layer``, a decision before each layer. Under both, grids follow the image, that
+            of the image itself among them.
         changed: fields of :class:`HybridSettings` in place of the preset's.
 
     Raises:

@@ -22,8 +22,8 @@ quantised network (--gradient) in the first part of the training (--search-share
 what they are for what is seen, and weights alone go on learning.
 
 Under both the grids that layers' outputs are rounded on follow the image too (--follow): a scale
-and an offset of each channel, learned by gradients through the network. Under by-value the grid of
-the image itself does as well: pale and dark ones are brought to the usual contrast and brightness.
+and an offset of each channel, learned by gradients through the network. So does the grid of the
+image itself: pale and dark ones are brought to the usual contrast and brightness.
 In our experiments grids are nearly all of what following the image gains (docs/experiments.md).
 What the policy sees is --sees; each of its eyes has a price in BOPs, which the budget counts.
 --granularity says what is followed: each image, each batch of images of one condition, or nothing
