@@ -144,7 +144,7 @@ def plot_accuracy_against_cost(
         cost_axis(axes, (point.cost for point in points), cost)
         axes.grid()
         axes.set_ylabel("accuracy (%), with 95% interval")
-        figure.legend(loc="outside lower center", ncols=4)
+        _legend(figure)
         _place_labels(figure, axes, points)
 
 
@@ -193,7 +193,18 @@ def plot_condition_bars(
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
         axes.set(xlabel="accuracy (%)", ylabel="condition")
-        figure.legend(loc="outside lower center", ncols=4)
+        _legend(figure)
+
+
+def _legend(figure: Figure) -> None:
+    """Name the groups below, in as many columns, four at most, as the picture is wide for."""
+    for columns in (4, 3, 2, 1):
+        legend = figure.legend(loc="outside lower center", ncols=columns)
+        figure.draw_without_rendering()
+        if legend.get_window_extent().width <= figure.bbox.width:
+            break
+        if columns > 1:
+            legend.remove()
 
 
 def _place_labels(figure: Figure, axes: Axes, points: Sequence[CostPoint]) -> None:

@@ -241,6 +241,23 @@ def test_many_methods_all_look_different(tmp_path: Path, drawn: list[Figure]) ->
     assert len(looks) == 30
 
 
+@pytest.mark.parametrize("length", [5, 20, 35])
+def test_the_names_of_methods_are_never_cut_off(
+    length: int, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    names = [f"{index} {'e' * length}" for index in range(6)]
+    points = [CostPoint("", 0.25, 0.8, 0.8, 0.8, name) for name in names]
+    plot_accuracy_against_cost(points, tmp_path / "cost.png", title="Long names")
+    accuracy = {name: {"clean": 0.5} for name in names}
+    plot_condition_bars(accuracy, tmp_path / "dots.png", title="Long names")
+    for figure in drawn:
+        (legend,) = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == names
+        box = legend.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+
+
 @pytest.mark.parametrize(
     ("bits", "message"),
     [
