@@ -158,7 +158,7 @@ def test_an_image_does_not_tell_of_itself_under_another_condition() -> None:
         chance[:, 0] = rng.permutation(20) < 10
         splits.append(answered(split, chance, rng))
     answers = make_answers(splits, np.array([0.0, 1.0]))
-    assert choose_by_image(answers, "first", 0.5).search_accuracy < 0.8
+    assert choose_by_image(answers, "first", 0.5).search_accuracy < 0.9
     assert oracle_by_image(answers, 0.5).accuracy == 1
 
 
