@@ -243,13 +243,16 @@ def test_integer_kernels_leave_levels_between_integers_alone(all_widths: Network
         assert torch.equal(folded(x, bits), before)
 
 
-# LSQ is what it was before there were others: these numbers are of that time. From the second step
-# on, processors differ by what they round to the one side or to the other.
+# LSQ is what it was before there were others: these numbers are of that time. At 8 bits a processor
+# without VNNI instructions rounds something to the other side.
 
 LOSSES = {
-    2: [2.4556493759155273, 2.3865585327148438, 2.3032126426696777],
-    4: [2.4439926147460938, 2.390636682510376, 2.3037638664245605],
-    8: [2.429291248321533, 2.3815722465515137, 2.2914106845855713],
+    2: [[2.4556493759155273, 2.3865585327148438, 2.3032126426696777]],
+    4: [[2.4439926147460938, 2.390636682510376, 2.3037638664245605]],
+    8: [
+        [2.429291248321533, 2.3815722465515137, 2.2914106845855713],
+        [2.4294991493225098, 2.3823952674865723, 2.290830135345459],
+    ],
 }
 MAGNITUDES = {2: 29.29271883761976, 4: 29.34179071878316, 8: 29.31526432463579}
 
@@ -267,8 +270,7 @@ def test_training_by_lsq_gives_the_numbers_that_it_gave(
         return True
 
     Trainer(tiny_problem, network, objective, Schedule(images=5 * 16, batch=16)).run(note)
-    assert losses[0] == pytest.approx(LOSSES[bits][0], rel=1e-4)
-    assert losses[1:3] == pytest.approx(LOSSES[bits][1:], rel=1e-3)
+    assert any(losses[:3] == pytest.approx(known, rel=1e-4) for known in LOSSES[bits])
     magnitude = float(network.layers[2].inner.weight.detach().double().abs().sum())
     assert magnitude == pytest.approx(MAGNITUDES[bits], rel=1e-4)
 
