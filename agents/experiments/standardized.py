@@ -38,22 +38,26 @@ class Standardized(nn.Module):
             self.register_buffer(name, torch.tensor(getattr(data, name)).view(1, -1, 1, 1))
         size = min(_IMAGES, len(data.train))
         images = MixedQualityBatches(data.train, mixture, size, seed=0, shift=0).at(0).images
-        mean, spread = self._moments(Normalize(data.mean, data.std)(images))
+        mean, spread = _moments(self._pixels(Normalize(data.mean, data.std)(images)))
         self.register_buffer("usual_mean", mean.mean())
         self.register_buffer("usual_spread", spread.log().mean().exp())
         self.train(network.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of normalised images (N, C, H, W)."""
-        mean, spread = self._moments(x)
-        pixels = x * self.std + self.mean
+        pixels = self._pixels(x)
+        mean, spread = _moments(pixels)
         usual = (pixels - mean) * (self.usual_spread / spread) + self.usual_mean
         logits: Tensor = self.network((usual - self.mean) / self.std)
         return logits
 
-    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each image's pixels in [0, 1], shape (N, 1, 1, 1)."""
-        pixels = x * self.std + self.mean
-        sides = (1, 2, 3)
-        mean = pixels.mean(sides, keepdim=True)
-        return mean, pixels.std(sides, correction=0, keepdim=True).clamp_min(_LEAST)
+    def _pixels(self, x: Tensor) -> Tensor:
+        """Normalised images (N, C, H, W) as they were before, in [0, 1]."""
+        return x * self.std + self.mean
+
+
+def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each image (N, C, H, W), of shape (N, 1, 1, 1)."""
+    sides = (1, 2, 3)
+    mean = pixels.mean(sides, keepdim=True)
+    return mean, pixels.std(sides, correction=0, keepdim=True).clamp_min(_LEAST)
