@@ -107,10 +107,10 @@ def test_what_cannot_be_done_is_said_in_one_line(
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Path:
     """The folder of an experiment with two runs."""
     folder = tmp_path_factory.mktemp("experiment") / "run"
-    main([*SMOKE, "--run", str(folder)])
+    main([*SMOKE, "--run", str(folder), "--data", str(few_images)])
     return folder
 
 
@@ -130,23 +130,28 @@ def test_all_methods_are_judged_on_the_same_images(done: Path) -> None:
     assert not (done / "work").exists()
 
 
-def test_methods_that_find_the_same_bits_end_with_the_same_network(tmp_path: Path) -> None:
-    # this budget leaves nothing but 2 bits
-    words = ["run", "smoke", "--run", str(tmp_path), "--budgets", "0.0865"]
+def test_methods_that_find_the_same_bits_end_with_the_same_network(
+    tmp_path: Path, few_images: Path
+) -> None:
+    words = ["run", "smoke", "--run", str(tmp_path), "--data", str(few_images)]
+    words += ["--budgets", "0.0865"]  # which leaves nothing but 2 bits
     main([*words, "--methods", "uniform", "HAQ-style DDPG"])
     first, second = load_results(tmp_path / "results")
     assert first.assignment == second.assignment
     assert first.rows == second.rows
 
 
-def test_what_is_done_is_not_done_again(done: Path) -> None:
+def test_what_is_done_is_not_done_again(done: Path, few_images: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (done / "results").iterdir()}
-    main([*SMOKE, "--run", str(done)])
+    main([*SMOKE, "--run", str(done), "--data", str(few_images)])
     assert {path: path.stat().st_mtime_ns for path in (done / "results").iterdir()} == before
 
 
-def test_what_was_done_by_a_method_that_has_changed_is_done_again(tmp_path: Path) -> None:
-    words = ["run", "smoke", "--run", str(tmp_path), "--methods", "uniform"]
+def test_what_was_done_by_a_method_that_has_changed_is_done_again(
+    tmp_path: Path, few_images: Path
+) -> None:
+    words = ["run", "smoke", "--run", str(tmp_path), "--data", str(few_images)]
+    words += ["--methods", "uniform"]
     main(words)
     (own,) = load_results(tmp_path / "results")
     replace(own, recipe="of before", seconds=-1.0).save(tmp_path / "results")

@@ -61,6 +61,7 @@ save_file(found, folder / "found.safetensors")
 BY_VALUE = {"decides": "network", "distribution": "value", "sees": ("map",)}
 ALL = ("bits", "grids", "input")
 IN_ALL = {**BY_VALUE, "ladder": 2, "align": True, "follow": ALL, "grid_share": 1.0}
+MANY_RUNGS = {**IN_ALL, "ladder": 8}
 
 ONNX_READER = """
 import sys
@@ -201,12 +202,19 @@ def test_decisions_about_activations_alone_are_packed(
     assert torch.equal(ours.cost, theirs.cost)
 
 
-@pytest.mark.parametrize("name", architecture_names())
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("resnet8", {"sees": EVERYTHING}), ("resnet20", MANY_RUNGS), ("mobilenetv2", MANY_RUNGS)],
+)
 def test_onnx_takes_the_same_decisions_in_another_process(
-    make_problem: Callable[..., NetworkProblem], name: str, tmp_path: Path
+    make_problem: Callable[..., NetworkProblem],
+    name: str,
+    settings: dict[str, Any],
+    tmp_path: Path,
 ) -> None:
+    """Every architecture, one of them with a decision before each layer."""
     problem = make_problem(name, "image")
-    agent = make_agent(problem, sees=EVERYTHING, **MANY)
+    agent = make_agent(problem, **settings, **MANY)
     dynamic = HybridPolicy.of(agent)
     model = dynamic_model(problem, agent.network, dynamic)
     (tmp_path / "net.onnx").write_bytes(model.SerializeToString())

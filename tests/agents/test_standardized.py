@@ -60,10 +60,12 @@ def test_an_image_of_one_colour_stays_finite(tiny_data: ImageData) -> None:
     assert _front(tiny_data)(torch.full((2, 1, 28, 28), 0.5)).isfinite().all()
 
 
-def test_every_opponent_stands_beside_itself_on_standardised_images(tmp_path: Path) -> None:
+def test_every_opponent_stands_beside_itself_on_standardised_images(
+    tmp_path: Path, few_images: Path
+) -> None:
     """The same bits, the same training, other images."""
-    words = ["run", "smoke", "--run", str(tmp_path), "--methods", "uniform"]
-    main([*words, "uniform, standardised"])
+    words = ["run", "smoke", "--run", str(tmp_path), "--data", str(few_images)]
+    main([*words, "--methods", "uniform", "uniform, standardised"])
     found = {own.run.method: own for own in load_results(tmp_path / "results")}
     plain, standardised = found["uniform"], found["uniform, standardised"]
     assert list((standardised.assignment or {}).values()) == list((plain.assignment or {}).values())

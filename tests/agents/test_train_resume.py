@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from agents.hybrid.train import main
+
 TRAIN = (sys.executable, "-m", "agents.hybrid.train")
 OPTIONS = (
-    *("--checkpoint", "resnet8-fashion-mnist", "--budget", "0.12", "--device", "cpu"),
-    *("--images", "1280", "--batch", "32", "--save-every", "5"),
+    *("--checkpoint", "resnet8-width8-fashion-mnist", "--budget", "0.12", "--device", "cpu"),
+    *("--images", "640", "--batch", "32", "--save-every", "5"),
     *("--settle-images", "64", "--value-images", "64", "--threads", "1", "--test-images", "50"),
 )
 PRESETS = {
@@ -23,9 +25,10 @@ PRESETS = {
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_killed_run_resumes_and_ends_with_the_same_numbers(tmp_path: Path, preset: str) -> None:
-    command = [*TRAIN, preset, *OPTIONS, *PRESETS[preset]]
+    words = [preset, *OPTIONS, *PRESETS[preset]]
+    command = [*TRAIN, *words]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([*command, "--run", str(whole)], check=True, capture_output=True)
+    main([*words, "--run", str(whole)])
     process = subprocess.Popen(
         [*command, "--run", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
