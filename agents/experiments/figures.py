@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from agents.experiments.judge import SEEN, Row
 from agents.experiments.result import RunResult
@@ -37,7 +37,7 @@ def mean_of(values: Sequence[float]) -> Interval:
     centre = float(np.mean(values))
     if count < 2:
         return Interval(centre, float("nan"), float("nan"))
-    half = float(student.ppf(0.975, count - 1)) * float(np.std(values, ddof=1)) / sqrt(count)
+    half = float(stdtrit(count - 1, 0.975)) * float(np.std(values, ddof=1)) / sqrt(count)
     return Interval(centre, centre - half, centre + half)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from scipy.stats import norm
+from scipy.special import ndtri
 from torch import Tensor
 
 from dqmq_env.errors import CheckpointError
@@ -140,5 +140,5 @@ def evaluate(
 def _interval(values: Tensor) -> tuple[float, float]:
     """95% normal interval of the mean of one number for each image."""
     centre = float(values.mean())
-    spread = float(norm.ppf(0.975)) * float(values.std()) / len(values) ** 0.5
+    spread = float(ndtri(0.975)) * float(values.std()) / len(values) ** 0.5
     return centre - spread, centre + spread
