@@ -11,12 +11,17 @@ MAC_BOPS = 8 * 8
 def rounded(x: Tensor, reach: float | Tensor) -> Tensor:
     """``x`` on the grid of signed 8-bit integers up to ``reach``; gradients pass straight through.
 
+    What is given is the same with and without gradients where ``x`` reaches no further than the
+    grid: two numbers at most half a step apart are subtracted without rounding.
+
     Args:
         x: any shape.
         reach: the largest magnitude that the grid holds, above zero; what lies beyond is cut off.
     """
     step = reach / _TOP
     on_grid = (x.detach() / step).round().clamp(-_TOP, _TOP) * step
+    if not torch.is_grad_enabled():
+        return on_grid
     return x + (on_grid - x.detach())
 
 
