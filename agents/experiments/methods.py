@@ -128,6 +128,7 @@ _METHODS: Mapping[str, partial[Trained]] = {
     "hybrid, bits alone": partial(_hybrid, "image", {**_IMAGE, "follow": ("bits",)}),
     "hybrid, grids alone": partial(_hybrid, "image", {**_STATIC, "follow": ("grids",)}),
     "hybrid, input alone": partial(_hybrid, "image", {**_STATIC, "follow": ("input",)}),
+    "hybrid, grids and input": partial(_hybrid, "image", {**_STATIC, "follow": ("grids", "input")}),
     "hybrid, input as it is": partial(_hybrid, "image", {**_IMAGE, "follow": ("bits", "grids")}),
     "hybrid, bits far apart": partial(
         _hybrid, "image", {**_IMAGE, "ladder": 2, "reach": None, "follow": ("bits",)}

@@ -52,7 +52,7 @@ class Grids(nn.Module):
             scene: what is seen of each of G groups of the images.
         """
         if self.standardization is not None:
-            x = self.standardization(x, scene)
+            x, scene = self.standardization(x, scene)
         return x, chooser if self.modulation is None else self.modulation.around(chooser, scene)
 
     def calibrate(self, network: QuantizedNetwork, images: Tensor, x: Tensor, scene: Scene) -> None:
@@ -66,6 +66,7 @@ class Grids(nn.Module):
         """
         if self.standardization is not None:
             self.standardization.calibrate(images, x, scene)
+            x, scene = self.standardization(x, scene)
         if self.modulation is not None:
             self.modulation.calibrate(network, x, scene)
 
