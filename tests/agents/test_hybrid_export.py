@@ -61,7 +61,7 @@ save_file(found, folder / "found.safetensors")
 BY_VALUE = {"decides": "network", "distribution": "value", "sees": ("map",)}
 ALL = ("bits", "grids", "input")
 IN_ALL = {**BY_VALUE, "ladder": 2, "align": True, "follow": ALL, "grid_share": 1.0}
-MANY_RUNGS = {**IN_ALL, "ladder": 8}
+MANY_RUNGS = {**IN_ALL, "ladder": 32}
 
 ONNX_READER = """
 import sys
