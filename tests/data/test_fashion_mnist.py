@@ -1,7 +1,5 @@
-import gzip
 import hashlib
 import shutil
-import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from dqmq_env.data import ImageData, ImageSplit, embed_fashion_mnist, load_fashi
 from dqmq_env.data import fashion_mnist as module
 from dqmq_env.data.archive import read_archive
 from dqmq_env.errors import DataError
+from tests.official_files import write_official
 
 
 @pytest.fixture(scope="module")
@@ -95,23 +94,14 @@ def numbers(split: ImageSplit) -> list[int]:
     return (corner[:, 0] * 256 + corner[:, 1]).tolist()
 
 
-def write_official(folder: Path, *, packed: bool) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for part, (images, labels) in {
-        "train": official(600, first=0),
-        "t10k": official(100, first=1000),
-    }.items():
-        for kind, array in {"images-idx3": images, "labels-idx1": labels}.items():
-            content = bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
-            content += array.tobytes()
-            path = folder / f"{part}-{kind}-ubyte{'.gz' if packed else ''}"
-            path.write_bytes(gzip.compress(content) if packed else content)
+def write_numbered(folder: Path, *, packed: bool) -> None:
+    write_official(folder, official(600, first=0), official(100, first=1000), packed=packed)
 
 
 @pytest.mark.parametrize("place", ["", "FashionMNIST/raw"])
 @pytest.mark.parametrize("packed", [True, False])
 def test_full_data_from_a_folder(tmp_path: Path, place: str, packed: bool) -> None:
-    write_official(tmp_path / place, packed=packed)
+    write_numbered(tmp_path / place, packed=packed)
     data = load_fashion_mnist(str(tmp_path))
     assert len(data.search) == 20
     assert sorted(numbers(data.train) + numbers(data.search)) == list(range(600))
@@ -133,7 +123,7 @@ def test_split_depends_on_labels_alone(tmp_path: Path) -> None:
 def test_refuses_missing_files_and_unequal_numbers(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="root: found no train-images-idx3-ubyte"):
         load_fashion_mnist(tmp_path)
-    write_official(tmp_path, packed=False)
+    write_numbered(tmp_path, packed=False)
     shutil.copy(tmp_path / "t10k-labels-idx1-ubyte", tmp_path / "train-labels-idx1-ubyte")
     with pytest.raises(DataError, match="train split: got 600 images, 100 labels"):
         load_fashion_mnist(tmp_path)
@@ -147,7 +137,7 @@ def test_download_goes_through_torchvision_only_when_needed(
     def fake(root: str, **options: Any) -> None:
         assert options == {"download": True}
         calls.append(root)
-        write_official(Path(root) / "FashionMNIST" / "raw", packed=False)
+        write_numbered(Path(root) / "FashionMNIST" / "raw", packed=False)
 
     monkeypatch.setattr(torchvision.datasets, "FashionMNIST", fake)
     first = load_fashion_mnist(tmp_path, download=True)
@@ -170,7 +160,7 @@ def test_failed_download_and_download_to_nowhere(
 
 
 def test_embedding_takes_the_beginning_of_each_split(tmp_path: Path) -> None:
-    write_official(tmp_path / "source", packed=True)
+    write_numbered(tmp_path / "source", packed=True)
     counts = {"train": 100, "search": 20, "test": 40}
     embed_fashion_mnist.embed(tmp_path / "source", tmp_path / "subset", counts)
     data = load_fashion_mnist(tmp_path / "source")

@@ -1,6 +1,5 @@
 """The training script of the zoo, on a tiny data set in the files of Fashion-MNIST."""
 
-import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,20 +11,20 @@ from PIL import Image
 import dqmq_env.zoo.train as script
 from dqmq_env.errors import CheckpointError, SettingError
 from dqmq_env.zoo.checkpoints import load_checkpoint
+from tests.official_files import write_official
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> script.ZooTraining:
     rng = np.random.default_rng(0)
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for name, count in (("train", 330), ("t10k", 40)):
-        pixels = rng.integers(0, 256, (count, 28, 28), np.uint8)
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        header = struct.pack(">IIII", 2051, count, 28, 28)
-        (folder / f"{name}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
-        header = struct.pack(">II", 2049, count)
-        (folder / f"{name}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+    train, test = (
+        (
+            rng.integers(0, 256, (count, 28, 28), np.uint8),
+            (np.arange(count) % 10).astype(np.uint8),
+        )
+        for count in (330, 40)
+    )
+    folder = write_official(tmp_path / "data", train, test)
     return script.ZooTraining(
         architecture="resnet8",
         data=folder,
