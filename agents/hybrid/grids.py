@@ -92,10 +92,11 @@ def make_grids(network: QuantizedNetwork, settings: HybridSettings, sees: Sequen
         sees: sources of the policy; without any, nothing follows.
     """
     modulation = standardization = None
+    if sees and "input" in settings.follow:
+        standardization = Standardization(network.specs[0].input_shape)
     if sees and "grids" in settings.follow:
         whole = reference(Bops(), network.specs)
         most = settings.grid_share * settings.budgets[0] * whole
-        modulation = Modulation(network, sees, settings.embedding, most)
-    if sees and "input" in settings.follow:
-        standardization = Standardization(network.specs[0].input_shape)
+        maps = 1 if standardization is None else standardization.maps
+        modulation = Modulation(network, sees, settings.embedding, most, maps)
     return Grids(modulation, standardization)

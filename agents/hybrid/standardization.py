@@ -7,6 +7,7 @@ contrast costs next to nothing. How far to go is learned with the weights.
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +31,23 @@ class Standardization(nn.Module):
     At a = b = 0 nothing changes; at 1 all images have the same mean and spread. Where weights are
     trained, a and b are too, from 1 on (:meth:`begin`); weights that are not were made for images
     as they are. Both m and s follow from the means and the spreads of cells, which the policy sees.
-    What follows the image further on, in the network, sees the cells of what the network receives.
+    What follows the image further on, in the network, sees two maps: that of the image as it is,
+    and that of what the network receives.
 
     Args:
         shape: of an image, (C, H, W).
+
+    Attributes:
+        maps: so many are seen further on.
+        power: a.
+        pull: b.
+        usual_mean: m_0.
+        usual_spread: s_0.
+        centre: of each channel, what is taken off its pixels before the network.
+        unit: of each channel, what they are then divided by.
     """
 
+    maps: Final = 2
     power: nn.Parameter
     pull: nn.Parameter
     usual_mean: Tensor
@@ -54,18 +66,19 @@ class Standardization(nn.Module):
         self.register_buffer("unit", torch.ones(shape[0]))
 
     def forward(self, x: Tensor, scene: Scene) -> tuple[Tensor, Scene]:
-        """Images (N, C, H, W) as the network receives them, and what is seen of them, standardised.
+        """Images (N, C, H, W) as the network receives them, and what is seen of them further on.
+
+        That is the cells of the images as they are, and after these those of what is returned.
 
         Args:
             x: pixels, less :attr:`centre`, in units of :attr:`unit`.
-            scene: what is seen of each of G groups of consecutive images, cells among it; a
-                descriptor in it stays that of the images as they are.
+            scene: what is seen of each of G groups of consecutive images, cells among it.
         """
         means, spreads = _cells(scene)
         mean, spread = _moments(means, spreads)
         scale = torch.exp(self.power * (self.usual_spread.log() - spread.log()))[:, None]
         shift = mean[:, None] * (1 - scale) + self.pull * (self.usual_mean - mean)[:, None]
-        cells = torch.cat([means * scale + shift, spreads * scale], 1)
+        cells = torch.cat([means, spreads, means * scale + shift, spreads * scale], 1)
         offset = (shift - self.centre * (1 - scale)) / self.unit
         scale, offset = of_images(scale, x), of_images(offset, x)
         x = x * scale[:, :, None, None] + offset[:, :, None, None]

@@ -109,13 +109,16 @@ def test_pixels_keep_their_order_and_colours_their_distance(
 
 
 @given(st.integers(0, 1000), st.floats(0, 1), st.floats(0, 1))
-def test_layers_see_the_cells_of_what_the_network_receives(
+def test_layers_see_the_image_as_it_is_and_what_the_network_receives(
     seed: int, power: float, pull: float
 ) -> None:
-    pixels, scene = standardized_with_scene(some_images(seed), power, pull)
-    expected = image_cells(255 * pixels, SIDE, len(pixels))
+    images = some_images(seed)
+    pixels, scene = standardized_with_scene(images, power, pull)
     assert scene.cells is not None
-    torch.testing.assert_close(scene.cells, expected, atol=2e-3, rtol=2e-3)
+    maps = scene.cells.chunk(Standardization.maps, 1)
+    for seen, image in zip(maps, (images, 255 * pixels), strict=True):
+        expected = image_cells(image, SIDE, len(images))
+        torch.testing.assert_close(seen, expected, atol=2e-3, rtol=2e-3)
 
 
 @pytest.mark.parametrize("condition", ["contrast/2", "contrast/3", "brightness/1"])
@@ -150,10 +153,10 @@ def test_groups_are_standardised_together() -> None:
         torch.testing.assert_close(found[first : first + 4], alone)
 
 
-def test_grids_of_layers_do_not_depend_on_brightness_and_contrast(
+def test_of_brightness_and_contrast_grids_of_layers_know_by_the_image_as_it_is(
     make_problem: Callable[..., NetworkProblem],
 ) -> None:
-    """Not where all images are brought to the same ones."""
+    """The other map has none, where all images are brought to the same ones."""
     agent = agent_by_value(make_problem("image"), follow=("grids", "input"))
     grids, images = agent.policy.grids, mixed_images(agent.problem, 8) // 4
     assert grids.modulation is not None
@@ -169,7 +172,11 @@ def test_grids_of_layers_do_not_depend_on_brightness_and_contrast(
         assert isinstance(chosen, Modulated)
         return chosen.scale, chosen.offset
 
+    weights = grids.modulation.view.cells
+    assert weights is not None
     with torch.no_grad():
+        assert not torch.allclose(of(images)[0], of(3 * images + 20)[0], atol=1e-2)
+        weights[: len(weights) // Standardization.maps] = 0.0  # those of the image as it is
         before, after = of(images), of(3 * images + 20)
         assert float(before[0].std(0).max()) > 0.01  # it does follow the image
         for one, other in zip(before, after, strict=True):
