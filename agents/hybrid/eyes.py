@@ -27,7 +27,7 @@ class Scene:
     Attributes:
         quality: descriptors in [0, 1], shape (G, 6); zeros where they are not looked at.
         cells: see :func:`~dqmq_env.evaluation.statistics.image_cells`; absent where they are not
-            looked at, of several maps one after another where several are.
+            looked at.
     """
 
     quality: Tensor

@@ -52,7 +52,7 @@ class Grids(nn.Module):
             scene: what is seen of each of G groups of the images.
         """
         if self.standardization is not None:
-            x, scene = self.standardization(x, scene)
+            x = self.standardization(x, scene)
         return x, chooser if self.modulation is None else self.modulation.around(chooser, scene)
 
     def calibrate(self, network: QuantizedNetwork, images: Tensor, x: Tensor, scene: Scene) -> None:
@@ -66,7 +66,6 @@ class Grids(nn.Module):
         """
         if self.standardization is not None:
             self.standardization.calibrate(images, x, scene)
-            x, scene = self.standardization(x, scene)
         if self.modulation is not None:
             self.modulation.calibrate(network, x, scene)
 
@@ -92,11 +91,10 @@ def make_grids(network: QuantizedNetwork, settings: HybridSettings, sees: Sequen
         sees: sources of the policy; without any, nothing follows.
     """
     modulation = standardization = None
-    if sees and "input" in settings.follow:
-        standardization = Standardization(network.specs[0].input_shape)
     if sees and "grids" in settings.follow:
         whole = reference(Bops(), network.specs)
         most = settings.grid_share * settings.budgets[0] * whole
-        maps = 1 if standardization is None else standardization.maps
-        modulation = Modulation(network, sees, settings.embedding, most, maps)
+        modulation = Modulation(network, sees, settings.embedding, most)
+    if sees and "input" in settings.follow:
+        standardization = Standardization(network.specs[0].input_shape)
     return Grids(modulation, standardization)

@@ -38,21 +38,15 @@ class Modulation(nn.Module):
         embedding: E, size of the embedding.
         most: bit operations that it may take for one image; the first layer has it whatever it
             takes.
-        maps: how many maps lie in the cells that are seen.
     """
 
     def __init__(
-        self,
-        network: QuantizedNetwork,
-        sees: Sequence[str],
-        embedding: int,
-        most: float,
-        maps: int = 1,
+        self, network: QuantizedNetwork, sees: Sequence[str], embedding: int, most: float
     ) -> None:
         super().__init__()
         specs = network.specs
         own = tuple(name for name in sees if name in IMAGE_SOURCES)
-        self.view = View(specs[0].input_shape, specs[:1], own, embedding, False, maps)
+        self.view = View(specs[0].input_shape, specs[:1], own, embedding, budget=False)
         channels = [spec.out_channels for spec in specs[:-1]]
         spent = accumulate(_channel_bops(embedding) * count for count in channels)
         kept = sum(self.view.bops() + bops <= most for bops in spent)

@@ -7,7 +7,6 @@ contrast costs next to nothing. How far to go is learned with the weights.
 
 import math
 from collections.abc import Sequence
-from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -31,23 +30,11 @@ class Standardization(nn.Module):
     At a = b = 0 nothing changes; at 1 all images have the same mean and spread. Where weights are
     trained, a and b are too, from 1 on (:meth:`begin`); weights that are not were made for images
     as they are. Both m and s follow from the means and the spreads of cells, which the policy sees.
-    What follows the image further on, in the network, sees two maps: that of the image as it is,
-    and that of what the network receives.
 
     Args:
         shape: of an image, (C, H, W).
-
-    Attributes:
-        maps: so many are seen further on.
-        power: a.
-        pull: b.
-        usual_mean: m_0.
-        usual_spread: s_0.
-        centre: of each channel, what is taken off its pixels before the network.
-        unit: of each channel, what they are then divided by.
     """
 
-    maps: Final = 2
     power: nn.Parameter
     pull: nn.Parameter
     usual_mean: Tensor
@@ -65,24 +52,19 @@ class Standardization(nn.Module):
         self.register_buffer("centre", torch.zeros(shape[0]))
         self.register_buffer("unit", torch.ones(shape[0]))
 
-    def forward(self, x: Tensor, scene: Scene) -> tuple[Tensor, Scene]:
-        """Images (N, C, H, W) as the network receives them, and what is seen of them further on.
-
-        That is the cells of the images as they are, and after these those of what is returned.
+    def forward(self, x: Tensor, scene: Scene) -> Tensor:
+        """Images (N, C, H, W) as the network receives them, standardised.
 
         Args:
             x: pixels, less :attr:`centre`, in units of :attr:`unit`.
             scene: what is seen of each of G groups of consecutive images, cells among it.
         """
-        means, spreads = _cells(scene)
-        mean, spread = _moments(means, spreads)
+        mean, spread = _moments(scene)
         scale = torch.exp(self.power * (self.usual_spread.log() - spread.log()))[:, None]
-        shift = mean[:, None] * (1 - scale) + self.pull * (self.usual_mean - mean)[:, None]
-        cells = torch.cat([means, spreads, means * scale + shift, spreads * scale], 1)
-        offset = (shift - self.centre * (1 - scale)) / self.unit
+        apart = mean[:, None] - self.centre
+        offset = (apart * (1 - scale) + self.pull * (self.usual_mean - mean)[:, None]) / self.unit
         scale, offset = of_images(scale, x), of_images(offset, x)
-        x = x * scale[:, :, None, None] + offset[:, :, None, None]
-        return x, Scene(scene.quality, cells)
+        return x * scale[:, :, None, None] + offset[:, :, None, None]
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -99,7 +81,7 @@ class Standardization(nn.Module):
             x: the same as they enter the network.
             scene: what is seen of each of them.
         """
-        mean, spread = _moments(*_cells(scene))
+        mean, spread = _moments(scene)
         self.usual_mean.copy_(mean.mean())
         self.usual_spread.copy_(spread.log().mean().exp())
         pixels = images.float() / 255
@@ -111,20 +93,14 @@ class Standardization(nn.Module):
     def bops(self) -> int:
         """Bit operations for one image, beside looking at it."""
         pixels = math.prod(self._shape)  # each by a factor of 16 bits, and an offset of 16
-        cells = 2 * self._shape[0] * SIDE**2  # means and spreads
-        moments = 2 * cells  # sums and sums of squares, of 16 bits
-        return (4 * pixels + 2 * moments + 4 * cells) * MAC_BOPS
+        moments = 2 * 2 * self._shape[0] * SIDE**2  # sums and sums of squares, of 16 bits
+        return (4 * pixels + 2 * moments) * MAC_BOPS
 
 
-def _cells(scene: Scene) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each cell, each of shape (G, C * SIDE**2)."""
+def _moments(scene: Scene) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of all pixels, each of shape (G,)."""
     assert scene.cells is not None
     means, spreads = scene.cells.chunk(2, 1)
-    return means, spreads
-
-
-def _moments(means: Tensor, spreads: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of all pixels, each of shape (G,), from those of the cells."""
     mean = means.mean(1)
     variance = (spreads.square() + means.square()).mean(1) - mean.square()
     return mean, variance.clamp_min(_LEAST**2).sqrt()

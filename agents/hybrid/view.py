@@ -84,7 +84,6 @@ class View(nn.Module):
             holds the budget.
         embedding: E, size of the embedding.
         budget: whether the budget is among what is seen.
-        maps: how many maps lie one after another in the cells that are seen.
     """
 
     def __init__(
@@ -94,7 +93,6 @@ class View(nn.Module):
         sees: Sequence[str],
         embedding: int,
         budget: bool,
-        maps: int = 1,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
@@ -107,7 +105,7 @@ class View(nn.Module):
         self.encoder = nn.Linear(count, self.size) if count else None
         self.cells: nn.Parameter | None = None
         if "map" in self.sees:
-            self.cells = self._weight("cells", maps * 2 * self.shape[0] * SIDE**2)
+            self.cells = self._weight("cells", 2 * self.shape[0] * SIDE**2)
         self.channels = nn.ParameterList()
         if "channels" in self.sees:
             for number, spec in enumerate(self._specs):
