@@ -15,6 +15,7 @@ from agents.hybrid.distribution import discretized_logistic
 
 _START_SCALE = 0.7  # softplus(0), where the logistic head starts
 _LEAST = 1e-6
+_SMALL_PRICE = 0.01  # nats; prices above it grow as the exponential does, so that all are in reach
 
 
 @dataclass(frozen=True)
@@ -177,9 +178,10 @@ class ValueHead(Head):
 
     With values ``v_k = b_k + g_k . seen`` in nats and costs c_k of the whole network, from 0 at the
     lowest width to 1 at the highest, the width is the k of the least ``v_k + price * c_k``, where
-    ``price = exp(2 * (middle - start))``. Values are not learned by gradients of a choice: they are
-    fitted to losses that were measured (:mod:`agents.hybrid.values`), at the widths that are
-    offered. Until then widths are drawn around the start, whatever is seen.
+    ``price = 0.01 * sinh(2 * (middle - start))``: below zero where more bits look worse for some
+    images and the budget is to be spent nevertheless. Values are not learned by gradients of a
+    choice: they are fitted to losses that were measured (:mod:`agents.hybrid.values`), at the
+    widths that are offered. Until then widths are drawn around the start, whatever is seen.
     """
 
     costs: Tensor
@@ -204,7 +206,7 @@ class ValueHead(Head):
         """See :class:`Head`; gradients reach nothing."""
         around = discretized_logistic(start, torch.full_like(start, _START_SCALE), self.widths)
         middle = (self.widths[0] + self.widths[-1]) / 2
-        price = (2 * (middle - start)).exp()
+        price = _SMALL_PRICE * (2 * (middle - start)).sinh()
         total = self.values(decision, seen) + price[:, None] * self.costs
         total = total.masked_fill(~self.offered, torch.inf)
         best = F.one_hot(total.argmin(1), len(self.widths)).to(total)

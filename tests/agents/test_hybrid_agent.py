@@ -10,17 +10,19 @@ from stable_baselines3.common.monitor import Monitor
 
 from agents.hybrid.agent import HybridAgent
 from agents.hybrid.controller import Controller, Sampling
+from agents.hybrid.deployed import DynamicNetwork
 from agents.hybrid.eyes import Scene
 from agents.hybrid.gradient import GRADIENTS
 from agents.hybrid.heads import HEADS
 from agents.hybrid.settings import HybridSettings
 from agents.hybrid.settle import meet_budget
 from agents.hybrid.values import Forecast, fit_values
+from agents.hybrid.view import Look
 from dqmq_env.costs import Bops, fraction
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import BudgetError, CheckpointError, SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
-from dqmq_env.quality.batches import MixedQualityBatches
+from dqmq_env.quality.batches import Batch, MixedQualityBatches
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.training.loop import Schedule
 
@@ -446,6 +448,37 @@ def test_images_that_the_float_network_is_unsure_of_get_more_bits(
     together = torch.stack([prediction.bits[:, 1].float(), brightness])
     assert float(torch.corrcoef(together)[0, 1]) < -0.4
     assert 0.08 < float(prediction.cost.mean()) < 0.12
+
+
+class WorseAtMoreBits:
+    """Losses that grow with bits, more so for dark images: nothing asks for the budget."""
+
+    images = 0
+
+    def __init__(self, dynamic: DynamicNetwork) -> None:
+        self._dynamic = dynamic
+        self.places = range(len(dynamic.policy.levels))
+
+    def __call__(self, batch: Batch) -> tuple[Look, torch.Tensor]:
+        look, _ = self._dynamic.look(batch.images)
+        dark = 1 - batch.images.float().mean((1, 2, 3)) / 255
+        return look, dark[:, None] * torch.tensor([float(place) for place in self.places])
+
+
+def test_a_budget_is_spent_where_more_bits_seem_to_harm(
+    make_tiny_problem: Callable[..., NetworkProblem],
+) -> None:
+    problem = make_tiny_problem(bits=(1, 2, 4), weight_bits=2, granularity="image")
+    dynamic = make_agent(problem, budget=0.1, **{**BY_VALUE, "search_share": 0.0}).deployed()
+    batches = [
+        MixedQualityBatches(problem.data.train, problem.mixture, 96, seed=1).at(step)
+        for step in range(2)
+    ]
+    fit_values(dynamic, batches, WorseAtMoreBits(dynamic), seed=0)
+    images = torch.cat([batch.images for batch in batches])
+    meet_budget(dynamic, [images])
+    cost = float(dynamic(images).cost.mean())
+    assert 0.99 * 0.1 <= cost <= 0.1
 
 
 def test_refits_are_counted_and_change_the_policy(
