@@ -74,10 +74,15 @@ class Rest:
 
     def _in_use(self, batches: Sequence[Batch]) -> tuple[list[int], int]:
         """Rungs that the network is trained at, and the number of images passed to know it."""
-        found = [self._dynamic.look(batch.images) for batch in batches]
-        shares = self._dynamic.shares_of(joined([look for look, _ in found]))
-        taken = (shares >= _RARE).nonzero()[:, 0].tolist()
-        return taken, sum(passed for _, passed in found)
+        dynamic, before = self._dynamic, self._dynamic.budget
+        found = [dynamic.look(batch.images) for batch in batches]
+        look = joined([own for own, _ in found])
+        taken: set[int] = set()
+        for budget in dynamic.policy.knots:
+            dynamic.budget = budget
+            taken.update((dynamic.shares_of(look) >= _RARE).nonzero()[:, 0].tolist())
+        dynamic.budget = before
+        return sorted(taken), sum(passed for _, passed in found)
 
     def _measure_norms(self) -> int:
         """Statistics of norms under the decisions as they are; returns images passed."""

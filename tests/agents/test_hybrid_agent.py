@@ -242,6 +242,19 @@ def test_one_run_learns_many_budgets(by_image: NetworkProblem) -> None:
         agent.deployed(0.7)
 
 
+def test_one_run_by_value_keeps_every_budget(
+    make_tiny_problem: Callable[..., NetworkProblem],
+) -> None:
+    """Values are refitted at the rungs of all budgets, and not of the highest alone."""
+    problem = make_tiny_problem(bits=(1, 2, 4), weight_bits=2, granularity="image")
+    settings = {**BY_VALUE, "search_share": 0.0, "refits": 1, "reach": 1, "ladder": 8}
+    agent = make_agent(problem, budget=0.14, lowest_budget=0.09, **settings).learn()
+    images = mixed_images(problem, 128)
+    for budget in (0.09, 0.14):
+        cost = float(agent.deployed(budget)(images).cost.mean())
+        assert 0.95 * budget < cost < 1.05 * budget  # 128 images settle it, 128 others judge it
+
+
 def test_later_decisions_know_what_earlier_layers_saw(by_image: NetworkProblem) -> None:
     """The channels of the first decided layer move what the last one is given."""
     agent = make_agent(by_image, sees=("channels",))
