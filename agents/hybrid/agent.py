@@ -30,7 +30,7 @@ from dqmq_env.task.observation import ObservationLayout
 from dqmq_env.training.loop import Callback, Schedule, Trainer
 from dqmq_env.training.state import load_state, save_state
 
-SCHEMA = "dqmq-hybrid-agent/12"
+SCHEMA = "dqmq-hybrid-agent/13"
 
 
 class HybridAgent:
@@ -91,7 +91,7 @@ class HybridAgent:
                 f"budget: got {settings.budgets[0]}, the smallest reachable is {least:.4f} "
                 f"(lowest bits everywhere, controller included)"
             )
-        starts = [self.costing.level_of(knot) for knot in self.policy.knots]
+        starts = [self.costing.level_of(knot) for knot in self.policy.budgets.knots]
         self.policy.anchors.copy_(torch.tensor(starts))
         self.policy.to(self.device)
         decided = decided_layers(self.network)

@@ -34,6 +34,7 @@ class DynamicNetwork:
     Attributes:
         granularity: see above.
         budget: may be changed between calls where the policy was trained for many.
+        temperature: of the policy at work.
         describe: gives the quality descriptors, shape (N, 6), of uint8 images; may be exchanged, to
             see what a policy does that is told something wrong.
     """
@@ -49,7 +50,7 @@ class DynamicNetwork:
         budget: float,
     ) -> None:
         self.network, self.policy, self.budget = network, policy, budget
-        self.granularity = granularity
+        self.granularity, self.temperature = granularity, settings.last_temperature
         self.costing, self._settings = costing, settings
         self.normalize = normalize
         self.describe: Describe = describe
@@ -80,7 +81,7 @@ class DynamicNetwork:
             self.costing,
             scene,
             budget,
-            self._settings.last_temperature,
+            self.temperature,
             limit=budget if self._settings.hold == "image" else None,
         )
         return self._through(images, controller, scene), controller
@@ -169,7 +170,7 @@ class DynamicNetwork:
         """
         quality = look.scene.quality
         budget = quality.new_full((len(quality),), self.budget)
-        drawn, _ = self.policy.draw(0, look, budget, None, self._settings.last_temperature)
+        drawn, _ = self.policy.draw(0, look, budget, None, self.temperature)
         taken = drawn.sample.cpu().bincount(minlength=len(self.policy.levels))
         return taken / taken.sum()
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.hybrid.budgets import BudgetRange
 from agents.hybrid.controller import Controller, Sampling
 from agents.hybrid.costing import Costing
 from agents.hybrid.gradient import GRADIENTS, Fixed, Gradient
@@ -57,7 +58,9 @@ class HybridObjective:
         self.seed, self._learning_rate = schedule.seed, schedule.learning_rate
         self.size = 1 if granularity == "image" else settings.group
         self.group = self.size if granularity == "batch" else 1
-        self.multiplier = Multiplier(len(policy.knots), settings.multiplier_rate, settings.penalty)
+        self._held = BudgetRange(*settings.budgets)
+        knots = len(self._held.knots)
+        self.multiplier = Multiplier(knots, settings.multiplier_rate, settings.penalty)
         self._granularity = granularity
         self._at_rest = at_rest
         self.images_at_rest = 0
@@ -134,7 +137,7 @@ class HybridObjective:
             task = task + paired_term(losses, controller, against, other)
         elif controller.log_probability is not None:
             task = task + score_term(losses, controller.log_probability)
-        return task + self.multiplier.term(cost, budget, self.policy.shares(budget))
+        return task + self.multiplier.term(cost, budget, self._held.shares(budget))
 
     def after_step(self) -> None:
         """See :class:`~dqmq_env.training.objective.Objective`."""

@@ -1,12 +1,13 @@
 """The policy network: from image quality and activations to a distribution over bits."""
 
 import copy
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from agents.hybrid.budgets import FEW, MANY, BudgetRange
 from agents.hybrid.eight_bits import MAC_BOPS
 from agents.hybrid.eyes import Describe, Eyes, Scene
 from agents.hybrid.grids import Grids, make_grids
@@ -30,7 +31,7 @@ class BitPolicy(nn.Module):
         distribution: a name of :data:`~agents.hybrid.heads.HEADS`.
         widths: candidate bits of each layer, ascending.
         decisions: D, number of layers that are decided.
-        budgets: lowest and highest budget that it is for.
+        budgets: that it is for; start, shift and raises are interpolated between their knots.
         ladder: where one decision, between its K rungs, holds for all layers; without it each is
             decided, between its widths.
         grids: make grids follow the image, where they do.
@@ -53,7 +54,7 @@ class BitPolicy(nn.Module):
         distribution: str,
         widths: Sequence[int],
         decisions: int,
-        budgets: tuple[float, float],
+        budgets: BudgetRange,
         ladder: Ladder | None = None,
         grids: Grids | None = None,
     ) -> None:
@@ -68,29 +69,9 @@ class BitPolicy(nn.Module):
         self.rungs, self.levels = torch.tensor(rungs.rungs), rungs.levels
         self._drawn = 1 if self.once else decisions
         self.head = HEADS[distribution](self._drawn, self.levels, view.size)
-        self.register_buffer("anchors", torch.zeros(len(self.knots)))
-        self.register_buffer("shift", torch.zeros(len(self.knots)))
-        self.register_buffer("raises", torch.zeros(len(self.knots), self._drawn))
-
-    @property
-    def knots(self) -> tuple[float, ...]:
-        """Budgets, ascending, between which all that depends on the budget is interpolated."""
-        return knots_between(*self.budgets)
-
-    def place(self, budget: Tensor) -> Tensor:
-        """Where budgets (G,) lie on a logarithmic scale: -1 for the lowest learned to 1, (G,)."""
-        low, high = self.budgets
-        if low == high:
-            return torch.zeros_like(budget)
-        share = (budget / low).log() / math.log(high / low)
-        return (2 * share - 1).clamp(-1, 1)
-
-    def shares(self, budget: Tensor) -> Tensor:
-        """How near budgets (G,) are to each knot, rows summing to one, shape (G, knots)."""
-        count = len(self.knots)
-        position = (self.place(budget) + 1) / 2 * (count - 1)
-        numbers = torch.arange(count, device=budget.device)
-        return (1 - (position[:, None] - numbers).abs()).clamp_min(0)
+        self.register_buffer("anchors", torch.zeros(len(budgets.knots)))
+        self.register_buffer("shift", torch.zeros(len(budgets.knots)))
+        self.register_buffer("raises", torch.zeros(len(budgets.knots), self._drawn))
 
     def draw(
         self,
@@ -114,9 +95,9 @@ class BitPolicy(nn.Module):
             allowed: what a group may take, bool, shape (G, K); all when left out.
         """
         decision = 0 if self.once else decision
-        seen, memory = self.view.embed(decision, look, self.place(budget), memory)
+        seen, memory = self.view.embed(decision, look, self.budgets.place(budget), memory)
         moved = self.anchors + self.shift + self.raises[:, decision]
-        start = self.shares(budget) @ moved
+        start = self.budgets.shares(budget) @ moved
         drawn = self.head.draw(decision, seen, start, temperature, generator, allowed)
         return drawn, memory
 
@@ -151,16 +132,6 @@ class BitPolicy(nn.Module):
         return total + self._drawn * self.view.size * numbers * MAC_BOPS
 
 
-_KNOTS = 8
-
-
-def knots_between(low: float, high: float) -> tuple[float, ...]:
-    """Budgets from the lowest to the highest, evenly on a logarithmic scale; one where they are."""
-    if low == high:
-        return (high,)
-    return tuple(low * (high / low) ** (k / (_KNOTS - 1)) for k in range(_KNOTS))
-
-
 def decided_layers(network: QuantizedNetwork) -> list[int]:
     """Indices of the layers that leave a choice, in forward order."""
     return [layer.index for layer in network.layers if len(layer.options) > 1]
@@ -175,7 +146,9 @@ def make_policy(network: QuantizedNetwork, settings: HybridSettings, granularity
         granularity: what bits follow; ``static`` sees nothing of the images.
     """
     decided, once = decided_layers(network), settings.decides == "network"
-    low, high = settings.budgets
+    # where what images cost is told by one look at each, or by none, knots take no passes
+    told = settings.hold == "mean" if once else granularity == "static"
+    budgets = BudgetRange(*settings.budgets, MANY if told else FEW)
     sees = () if granularity == "static" else settings.sees
     view = View(
         network.specs[0].input_shape,
@@ -183,7 +156,7 @@ def make_policy(network: QuantizedNetwork, settings: HybridSettings, granularity
         sees if "bits" in settings.follow else (),
         settings.embedding,
         # a value is the same whatever the budget, which sets its price
-        budget=low != high and settings.distribution != "value",
+        budget=settings.lowest_budget is not None and settings.distribution != "value",
     )
     grids = make_grids(network, settings, sees)
     widths = network.layers[decided[0]].widths
@@ -194,6 +167,6 @@ def make_policy(network: QuantizedNetwork, settings: HybridSettings, granularity
         if not view.size:  # bits are the same for all images, and are to spend the budget
             looks = Eyes(view.shape, grids.sees).bops() + grids.bops()
             costs = LayerCosts(Bops(), network, looks / reference(Bops(), network.specs))
-            for budget in knots_between(low, high):
+            for budget in replace(budgets, count=FEW).knots:
                 ladder = ladder.topped_up(costs.at, budget)
-    return BitPolicy(view, settings.distribution, widths, len(decided), (low, high), ladder, grids)
+    return BitPolicy(view, settings.distribution, widths, len(decided), budgets, ladder, grids)

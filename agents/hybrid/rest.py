@@ -7,7 +7,7 @@ import torch
 from agents.hybrid.deployed import DynamicNetwork
 from agents.hybrid.heads import ValueHead
 from agents.hybrid.settings import HybridSettings
-from agents.hybrid.settle import measure_batch_norms, meet_budget, spend_rest
+from agents.hybrid.settle import measure_batch_norms, meet_budget
 from agents.hybrid.values import Forecast, Losses, Measured, fit_values
 from agents.hybrid.view import joined
 from dqmq_env.problem.network_problem import NetworkProblem
@@ -78,7 +78,7 @@ class Rest:
         found = [dynamic.look(batch.images) for batch in batches]
         look = joined([own for own, _ in found])
         taken: set[int] = set()
-        for budget in dynamic.policy.knots:
+        for budget in dynamic.policy.budgets.knots:
             dynamic.budget = budget
             taken.update((dynamic.shares_of(look) >= _RARE).nonzero()[:, 0].tolist())
         dynamic.budget = before
@@ -102,10 +102,7 @@ class Rest:
         batches = self._batches("settle", count, shift)
         if not batches:
             return 0
-        passed = meet_budget(dynamic, [batch.images for batch in batches])
-        if dynamic.granularity == "static" and not dynamic.policy.once:
-            spend_rest(dynamic.policy, dynamic.costing, self._settings.last_temperature)
-        return passed
+        return meet_budget(dynamic, [batch.images for batch in batches])
 
     def _batches(self, purpose: str, count: int, shift: int) -> list[Batch]:
         """Training images of mixed quality, as many whole batches as there are in ``count``."""

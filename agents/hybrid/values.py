@@ -139,7 +139,7 @@ def fit_values(
     steps = _PASSES * max(1, count // size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
     generator = torch_generator(seed, "values")
-    budget = policy.place(wanted.new_full((size,), dynamic.budget))
+    budget = policy.budgets.place(wanted.new_full((size,), dynamic.budget))
     for _ in range(steps):
         chosen = torch.randint(count, (size,), generator=generator).to(wanted.device)
         seen, _ = policy.view.embed(0, look.take(chosen), budget, None)

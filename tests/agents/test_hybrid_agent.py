@@ -494,6 +494,30 @@ def test_a_budget_is_spent_where_more_bits_seem_to_harm(
     assert 0.99 * 0.1 <= cost <= 0.1
 
 
+@pytest.mark.parametrize("budgets", [(0.085, 0.13), (0.081, 0.2)])
+def test_budgets_between_knots_are_spent_as_those_at_knots_are(
+    make_tiny_problem: Callable[..., NetworkProblem], budgets: tuple[float, float]
+) -> None:
+    problem = make_tiny_problem(bits=(1, 2, 4), weight_bits=2, granularity="image")
+    settings = {**BY_VALUE, "search_share": 0.0, "ladder": 8}
+    low, high = budgets
+    agent = make_agent(problem, budget=high, lowest_budget=low, **settings)
+    dynamic = agent.deployed()
+    batches = [
+        MixedQualityBatches(problem.data.train, problem.mixture, 200, seed=1).at(step)
+        for step in range(4)
+    ]
+    rungs = range(len(dynamic.policy.levels))
+    fit_values(dynamic, batches, Forecast(dynamic, SureOfBright(), rungs), seed=0)
+    images = torch.cat([batch.images for batch in batches])
+    meet_budget(dynamic, [images])
+    dearest = dynamic.costing.of_network[-1]
+    for budget in torch.linspace(low, high, 31).clamp(low, high).tolist():
+        dynamic.budget = budget
+        cost = dynamic.cost_of(dynamic.look(images)[0])
+        assert 0.99 * min(budget, dearest) <= cost <= 1.005 * budget
+
+
 def test_refits_are_counted_and_change_the_policy(
     make_tiny_problem: Callable[..., NetworkProblem],
 ) -> None:
@@ -601,9 +625,9 @@ def test_static_bits_of_many_budgets_spend_each(static: NetworkProblem) -> None:
     agent = make_agent(static, budget=0.5, lowest_budget=0.2).learn()
     costs = [
         float(agent.deployed(budget)(static.data.test.images[:2]).cost[0])
-        for budget in agent.policy.knots
+        for budget in agent.policy.budgets.knots
     ]
-    for cost, budget in zip(costs, agent.policy.knots, strict=True):
+    for cost, budget in zip(costs, agent.policy.budgets.knots, strict=True):
         assert cost <= budget + 1e-6
     assert costs[0] < costs[-1]
 
