@@ -19,12 +19,14 @@ from dqmq_env.export.sizes import size_table
 from dqmq_env.export.source import Source
 from dqmq_env.export.writing import write_new
 from dqmq_env.quality.condition import Condition
+from dqmq_env.quality.corruptions import corrupt
 from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.search.rule import Rule
 from dqmq_env.zoo.architectures import architecture_names
 
-_JUDGED = 250
+_JUDGED = 2_000
+"""Images, shared out among conditions, that tell how often two networks agree."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,11 @@ def _agreement(source: Source, network: QuantizedNetwork) -> str:
     """How often the classes are those of the network whose widths are rounded one by one."""
     same, costs = [], []
     pairs = list(zip(_at_work(source, source.network), _at_work(source, network), strict=True))
-    for (condition, one), (_, other) in pairs:
-        images = source.problem.search.under(condition)[:_JUDGED]
+    split = source.problem.search.split
+    each = min(len(split), max(1, _JUDGED // len(pairs)))
+    for number, ((condition, one), (_, other)) in enumerate(pairs):
+        chosen = (torch.arange(each) + number * each) % len(split)
+        images = corrupt(split.images[chosen], condition, generator=number)
         before, after = one(images), other(images)
         same.append(torch.eq(before.logits.argmax(1), after.logits.argmax(1)))
         costs.append(torch.stack([before.cost, after.cost], 1))

@@ -204,7 +204,7 @@ def test_decisions_about_activations_alone_are_packed(
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("resnet8", {"sees": EVERYTHING}), ("resnet20", MANY_RUNGS), ("mobilenetv2", MANY_RUNGS)],
+    [("resnet8", {"sees": EVERYTHING}), ("mobilenetv2", MANY_RUNGS)],
 )
 def test_onnx_takes_the_same_decisions_in_another_process(
     make_problem: Callable[..., NetworkProblem],
@@ -212,7 +212,7 @@ def test_onnx_takes_the_same_decisions_in_another_process(
     settings: dict[str, Any],
     tmp_path: Path,
 ) -> None:
-    """Every architecture, one of them with a decision before each layer."""
+    """Either kind of architecture, one of them with a decision before each layer."""
     problem = make_problem(name, "image")
     agent = make_agent(problem, **settings, **MANY)
     dynamic = HybridPolicy.of(agent)
@@ -277,6 +277,7 @@ def test_a_run_is_exported_by_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = "train --env DQMQ-ResNet8-v0 --images 64 --settle-images 0 --test-images 20"
+    train += " --follow bits"  # the graph is smaller
     run = ["--run", str(tmp_path / "run")]
     main([*train.split(), *run, "--lowest-budget", "0.1", "--budget", "0.3"])
     output = tmp_path / "net.dqmq"
