@@ -106,6 +106,18 @@ def _hybrid(
     return Trained(agent.deployed(), None, agent.images_settled, searched)
 
 
+def _many(
+    further: Mapping[str, Any], study: Study, budget: float, seed: int, folder: Path | None
+) -> Trained:
+    """The same by image, trained once for all budgets of a range, and at work at one of them."""
+    low, high = study.budget_range
+    settings = HybridSettings(budget=high, lowest_budget=low, **{**study.hybrid, **further})
+    shared = None if folder is None else folder.parent / f"many-{low:g}-{high:g}-{seed:03d}"
+    env = study.environment("image", high)
+    agent = HybridAgent(env, settings, study.schedule(seed), shared, device="cpu").learn()
+    return Trained(agent.deployed(budget), None, agent.images_settled, 0)
+
+
 _STATIC_SEARCHES: Mapping[str, Searcher] = {
     "uniform": Uniform(),
     "sensitivity ILP": SensitivityILP(scope="all"),
@@ -124,6 +136,7 @@ _METHODS: Mapping[str, partial[Trained]] = {
     "DQNet-style": partial(_dqnet),
     "hybrid, static": partial(_hybrid, "static", _STATIC),
     "hybrid, by image": partial(_hybrid, "image", _IMAGE),
+    "hybrid, many budgets": partial(_many, _IMAGE),
     "hybrid, by layer": partial(_hybrid, "image", PRESETS["by-layer"]),
     "hybrid, bits alone": partial(_hybrid, "image", {**_IMAGE, "follow": ("bits",)}),
     "hybrid, grids alone": partial(_hybrid, "image", {**_STATIC, "follow": ("grids",)}),

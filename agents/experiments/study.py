@@ -55,6 +55,8 @@ class Study:
         learning_rate: peak rate of weights and steps.
         distillation: weight of the float network's answers.
         evaluations: batches that methods which evaluate assignments may look at.
+        many: lowest and highest budget of methods that learn all between them in one training;
+            those of ``budgets`` when left out.
         hybrid: further settings of the hybrid agent.
         held_out: corruptions that are not trained on.
         severities: those that are trained on.
@@ -83,6 +85,7 @@ class Study:
     learning_rate: float = 2e-3
     distillation: float = 0.0
     evaluations: int = 600
+    many: tuple[float, float] | None = None
     hybrid: Mapping[str, Any] = field(default_factory=dict)
     held_out: tuple[str, ...] = ()
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -101,6 +104,11 @@ class Study:
     def mixture(self) -> Mixture:
         """What is trained on: clean, and each corruption that is not held out, equally often."""
         return _mixture(lambda own: own.corruption not in self.held_out, self.severities)
+
+    @property
+    def budget_range(self) -> tuple[float, float]:
+        """The budgets that one training of :attr:`many` learns."""
+        return self.many or (min(self.budgets), max(self.budgets))
 
     @property
     def unseen(self) -> Mixture | None:

@@ -28,7 +28,7 @@ from agents.hybrid.agent import HybridAgent
 from agents.hybrid.settings import HybridSettings
 from dqmq_env.data import ImageData
 from dqmq_env.envs.single import BitWidthEnv
-from dqmq_env.errors import ResultError
+from dqmq_env.errors import ResultError, SettingError
 from dqmq_env.evaluation.deployed import Prediction
 from dqmq_env.quality import Mixture
 from dqmq_env.training.loop import Schedule
@@ -139,6 +139,19 @@ def test_methods_that_find_the_same_bits_end_with_the_same_network(
     first, second = load_results(tmp_path / "results")
     assert first.assignment == second.assignment
     assert first.rows == second.rows
+
+
+def test_one_training_serves_all_budgets_of_its_range(tmp_path: Path, few_images: Path) -> None:
+    study = load_study("smoke", data=str(few_images), many=(0.1, 0.3), train_images=128)
+    method = METHODS["hybrid, many budgets"]
+    networks = [method(study, budget, 0, tmp_path / str(budget)).network for budget in (0.3, 0.15)]
+    first, second = (own.network.state_dict() for own in networks)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert len(list(tmp_path.rglob("state.dqmq"))) == 1
+    assert networks[0].budget == 0.3
+    assert networks[1].budget == 0.15
+    with pytest.raises(SettingError, match="budget: got"):
+        method(study, 0.4, 0, tmp_path / "0.4")
 
 
 def test_what_is_done_is_not_done_again(done: Path, few_images: Path) -> None:
