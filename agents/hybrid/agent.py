@@ -30,7 +30,7 @@ from dqmq_env.task.observation import ObservationLayout
 from dqmq_env.training.loop import Callback, Schedule, Trainer
 from dqmq_env.training.state import load_state, save_state
 
-SCHEMA = "dqmq-hybrid-agent/13"
+SCHEMA = "dqmq-hybrid-agent/14"
 
 
 class HybridAgent:

@@ -5,7 +5,7 @@ from bisect import bisect_left, bisect_right
 import numpy as np
 
 from agents.hybrid.layer_costs import LayerCosts
-from agents.hybrid.policy import BitPolicy
+from agents.hybrid.policy import BitPolicy, decided_layers
 from dqmq_env.costs import Cost, reference
 from dqmq_env.quantization.network import QuantizedNetwork
 
@@ -30,17 +30,16 @@ class Costing(LayerCosts):
         super().__init__(cost, network, self.controller)
         least = [float(row.min()) for row in self.choices]
         self.lowest_after = [sum(least[number + 1 :]) for number in range(len(least))]
-        self._rungs: list[list[int]] = policy.rungs.tolist()
-        self.of_network = [self.at(places) for places in self._rungs]
+        self.of_network = [self.at(places) for places in policy.rungs.tolist()]
         self._levels = policy.levels
+        self._widths = network.layers[decided_layers(network)[0]].widths
 
     @property
     def as_uniform(self) -> list[float]:
         """For each rung, the fractional number of bits that costs as much in all layers."""
-        alike = [place for place, row in enumerate(self._rungs) if len(set(row)) == 1]
-        costs = [self.of_network[place] for place in alike]
-        levels = [self._levels[place] for place in alike]
-        found: list[float] = np.interp(self.of_network, costs, levels).tolist()
+        count = len(self.choices)
+        costs = [self.at([place] * count) for place in range(len(self._widths))]
+        found: list[float] = np.interp(self.of_network, costs, self._widths).tolist()
         return found
 
     def within(self, budgets: tuple[float, float], reach: int | None) -> list[int]:

@@ -25,7 +25,7 @@ from dqmq_env.quantization.candidates import telling_widths
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.surgery import eval_mode
 
-KIND = "hybrid/12"
+KIND = "hybrid/13"
 _UNREADABLE = (DQMQError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 
 

@@ -9,7 +9,6 @@ from agents.hybrid.eyes import Scene
 from agents.hybrid.modulation import Modulation
 from agents.hybrid.settings import HybridSettings
 from agents.hybrid.standardization import Standardization
-from dqmq_env.costs import Bops, reference
 from dqmq_env.quantization.choice import Chooser
 from dqmq_env.quantization.network import QuantizedNetwork
 
@@ -92,9 +91,7 @@ def make_grids(network: QuantizedNetwork, settings: HybridSettings, sees: Sequen
     """
     modulation = standardization = None
     if sees and "grids" in settings.follow:
-        whole = reference(Bops(), network.specs)
-        most = settings.grid_share * settings.budgets[0] * whole
-        modulation = Modulation(network, sees, settings.embedding, most)
+        modulation = Modulation(network, sees, settings.embedding, settings.grid_share)
     if sees and "input" in settings.follow:
         standardization = Standardization(network.specs[0].input_shape)
     return Grids(modulation, standardization)

@@ -21,26 +21,36 @@ class Ladder:
 
     @classmethod
     def by_cost(cls, widths: Sequence[int], costs: Sequence[float], parts: int = 1) -> "Ladder":
-        """Between two widths, layers are raised in parts of as many layers as can be.
+        """Layers are raised one by one, first where rounding loses most for what a bit costs.
 
-        Those at which a bit is cheap come first, so that a budget raises as many as it can; of
-        equal cost the later ones do: what is rounded late has no layers after it to make up for it.
-        A rung's level is the mean of its widths.
+        A bit more quarters the power of the noise of rounding, so that a bit in one layer is worth
+        as much as the next one in a layer where bits are a quarter as dear, as power is allotted to
+        channels by reverse water-filling (Cover and Thomas 2006, section 10.3.3). Of equals the
+        lower width comes first, then the later layer: what is rounded late has no layers after it
+        to make up for it. A rung's level is the mean of its widths.
 
         Args:
             widths: of each layer, ascending.
             costs: what a bit costs in each of D layers, above zero, in any unit.
-            parts: P, rungs from one width to the next, D at most; with 1, all layers are alike.
+            parts: P, rungs from one width to the next, D at most: with D each rung raises one
+                layer, with 1 as many as there are.
 
         Returns:
             One of P (len(widths) - 1) + 1 rungs.
         """
         count = len(costs)
         parts = min(parts, count)
-        last_first = sorted(range(count), key=lambda layer: (-costs[layer], layer))
-        part = {layer: rank * parts // count for rank, layer in enumerate(last_first)}
-        numbers = range(parts * (len(widths) - 1) + 1)
-        rungs = tuple(tuple((n + part[own]) // parts for own in range(count)) for n in numbers)
+        raises = sorted(
+            (_urgency(costs[layer], place, layer), layer)
+            for layer in range(count)
+            for place in range(len(widths) - 1)
+        )
+        places = [0] * count
+        each = [tuple(places)]
+        for _, layer in raises:
+            places[layer] += 1
+            each.append(tuple(places))
+        rungs = tuple(each[n * count // parts] for n in range(parts * (len(widths) - 1) + 1))
         means = tuple(sum(widths[place] for place in rung) / count for rung in rungs)
         return cls(rungs, means)
 
@@ -48,9 +58,9 @@ class Ladder:
         """The same with a rung between those next to a budget, which spends as much as can be.
 
         From the rung below, one layer after another is raised for as long as the budget is kept,
-        also beyond the width that the rung above has: of those whose raise fits, the one of the
-        lowest width, of these the one whose raise is cheapest, of these the last. The level of the
-        new rung lies between the levels of the other two as its cost lies between theirs.
+        also beyond the width that the rung above has, in the order of :meth:`by_cost` among those
+        whose raise fits. The level of the new rung lies between the levels of the other two as its
+        cost lies between theirs.
 
         Args:
             cost_of: what the places of all layers cost, in the unit of the budget.
@@ -62,16 +72,18 @@ class Ladder:
             return self
         highest = self.rungs[-1]
         places = list(self.rungs[below])
+        spent = costs[below]
         while True:
             fitting = []
             for layer, place in enumerate(places):
                 if place < highest[layer]:
                     cost = cost_of([*places[:layer], place + 1, *places[layer + 1 :]])
                     if cost <= budget:
-                        fitting.append((place, cost, -layer))
+                        fitting.append((_urgency(cost - spent, place, layer), layer, cost))
             if not fitting:
                 break
-            places[-min(fitting)[2]] += 1
+            _, layer, spent = min(fitting)
+            places[layer] += 1
         if tuple(places) == self.rungs[below]:
             return self
         level = float(np.interp(cost_of(places), costs, self.levels))
@@ -80,3 +92,14 @@ class Ladder:
             (*self.rungs[:above], tuple(places), *self.rungs[above:]),
             (*self.levels[:above], level, *self.levels[above:]),
         )
+
+
+def _urgency(cost: float, place: int, layer: int) -> tuple[float, int, int]:
+    """What raises are ordered by, the first one least.
+
+    Args:
+        cost: of the raise.
+        place: that the layer is raised from.
+        layer: its number.
+    """
+    return cost * 4**place, place, -layer

@@ -9,7 +9,7 @@ with the weights, by gradients through the quantised network.
 
 import copy
 from collections.abc import Sequence
-from itertools import accumulate
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,9 @@ from agents.hybrid.view import View
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.choice import Chooser, LayerChoice, Modulated
 from dqmq_env.quantization.grid import FLOAT_BITS
+from dqmq_env.quantization.layer import QuantizedLayer
 from dqmq_env.quantization.network import QuantizedNetwork
+from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.surgery import eval_mode
 
 
@@ -29,28 +31,33 @@ class Modulation(nn.Module):
 
     With the embedding e of what is seen (:class:`~agents.hybrid.view.View`), output y of channel c
     becomes ``(1 + G_c . e) y + u_c (O_c . e)``, where u_c is the spread of that channel in float.
-    It begins as the identity. All products are of 8-bit numbers. Layers have it from the first on,
-    the last one left out, for as long as there are BOPs for it.
+    It begins as the identity. All products are of 8-bit numbers. The first layer has it, and those
+    where it is cheap beside a bit more of what the layer receives, the last one left out.
 
     Args:
         network: gives the shapes of images and layers.
         sees: sources of the policy; those of the image itself are seen.
         embedding: E, size of the embedding.
-        most: bit operations that it may take for one image; the first layer has it whatever it
-            takes.
+        share: what it may take in a layer, of the bit operations of a bit more.
+
+    Attributes:
+        followed: indices of the layers that have it, ascending.
     """
 
     def __init__(
-        self, network: QuantizedNetwork, sees: Sequence[str], embedding: int, most: float
+        self, network: QuantizedNetwork, sees: Sequence[str], embedding: int, share: float
     ) -> None:
         super().__init__()
         specs = network.specs
         own = tuple(name for name in sees if name in IMAGE_SOURCES)
         self.view = View(specs[0].input_shape, specs[:1], own, embedding, budget=False)
-        channels = [spec.out_channels for spec in specs[:-1]]
-        spent = accumulate(_channel_bops(embedding) * count for count in channels)
-        kept = sum(self.view.bops() + bops <= most for bops in spent)
-        channels = channels[: max(1, kept)]
+        self.followed = [
+            layer.index
+            for layer, spec in zip(network.layers[:-1], specs, strict=False)
+            if layer.index == 0
+            or spec.out_channels * _channel_bops(embedding) <= share * _bit_bops(layer, spec)
+        ]
+        channels = [specs[index].out_channels for index in self.followed]
         self.scales = nn.ParameterList(torch.zeros(embedding, count) for count in channels)
         self.offsets = nn.ParameterList(torch.zeros(embedding, count) for count in channels)
         for number, count in enumerate(channels):
@@ -70,11 +77,12 @@ class Modulation(nn.Module):
 
         def choose(index: int, activation: Tensor) -> LayerChoice:
             bits = chooser(index, activation)
-            if index >= len(self.scales):
+            if index not in self.followed:
                 return bits
-            scale = product(seen, 1.0, self.scales[index])
-            offset = product(seen, 1.0, self.offsets[index])
-            unit, centre = getattr(self, f"unit_{index}"), getattr(self, f"centre_{index}")
+            number = self.followed.index(index)
+            scale = product(seen, 1.0, self.scales[number])
+            offset = product(seen, 1.0, self.offsets[number])
+            unit, centre = getattr(self, f"unit_{number}"), getattr(self, f"centre_{number}")
             return Modulated(bits, 1 + scale, unit * offset - centre * scale)
 
         return choose
@@ -90,13 +98,14 @@ class Modulation(nn.Module):
         """
         self.view.calibrate_cells(scene)
 
-        def note(layer: nn.Module, inputs: object, output: Tensor) -> None:
-            number = getattr(layer, "index", 0)
-            if number < len(self.scales):
-                spread = output.transpose(0, 1).flatten(1).std(1)
-                getattr(self, f"unit_{number}").copy_(spread.clamp_min(1e-3 * spread.mean()))
+        def note(number: int, layer: nn.Module, inputs: object, output: Tensor) -> None:
+            spread = output.transpose(0, 1).flatten(1).std(1)
+            getattr(self, f"unit_{number}").copy_(spread.clamp_min(1e-3 * spread.mean()))
 
-        handles = [layer.register_forward_hook(note) for layer in network.layers]
+        handles = [
+            network.layers[index].register_forward_hook(partial(note, number))
+            for number, index in enumerate(self.followed)
+        ]
         try:
             with eval_mode(network):
                 network(x, lambda index, activation: LayerBits(FLOAT_BITS, FLOAT_BITS))
@@ -111,7 +120,8 @@ class Modulation(nn.Module):
             network: with its batch norms folded.
         """
         found = copy.deepcopy(self)
-        for number, layer in enumerate(network.layers[: len(self.scales)]):
+        for number, index in enumerate(self.followed):
+            layer = network.layers[index]
             scale, shift = layer.output_scale, layer.output_shift
             if scale is not None and shift is not None:
                 unit, centre = getattr(found, f"unit_{number}"), getattr(found, f"centre_{number}")
@@ -131,3 +141,8 @@ def _channel_bops(embedding: int) -> int:
     products = 2 * embedding
     joined = 2  # with what the channel is scaled and shifted by anyway, by factors of 16 bits
     return (products + 2 * joined) * MAC_BOPS
+
+
+def _bit_bops(layer: QuantizedLayer, spec: LayerSpec) -> int:
+    """Bit operations for one bit more of what a layer receives, at its lowest weight bits."""
+    return spec.macs * min(own.weight for own in layer.options)

@@ -49,9 +49,10 @@ class HybridSettings:
         decides: about each ``layer`` when its turn comes, or about the whole ``network`` at the
             first decided layer: it then takes a rung of a ladder from the lowest width of all
             layers to the highest.
-        ladder: rungs from one width to the next. With 1 all layers of a rung have the same of their
-            widths; with 2 there is a rung between, where half of the layers, the cheap ones and the
-            later ones, is one width ahead, and so on, down to one layer at a time.
+        ladder: rungs from one width to the next, up to one for each layer, see
+            :mod:`~agents.hybrid.ladder`. With 1 all layers of a rung have the same of their widths,
+            unless a bit is four times as dear in one layer as in another; with 2 there is a rung
+            between, where half of the layers, the cheap ones and the later ones, is one ahead.
         reach: with ``value``, how many rungs on either side of the budget images can take: with 1
             the one that just costs less and the one that just costs more; all when left out.
         hold: ``mean`` bounds the average over the mixture, ``image`` the BOPs of each image.
@@ -59,8 +60,9 @@ class HybridSettings:
             offset of each layer's output channels, and with them the grids that they are rounded
             on, see :mod:`~agents.hybrid.modulation`; and ``input``, the same of the image itself,
             see :mod:`~agents.hybrid.standardization`. What does not is the same for all images.
-        grid_share: what grids that follow may cost, as a share of the (lowest) budget; where that
-            is not enough for all layers, those of later ones are the same for all images.
+        grid_share: what a grid that follows may cost in a layer, as a share of what one bit more of
+            what the layer receives costs there; where it costs more, as it does where channels are
+            many and products few, the grid is the same for all images. The first layer's follows.
         sees: what the policy sees, any of ``quality`` (the descriptor), ``statistics`` (four pooled
             numbers of what the layer receives), ``channels`` (the mean of each channel of what this
             layer and those before it receive) and ``map`` (brightness and contrast of each of the
@@ -108,7 +110,7 @@ class HybridSettings:
     reach: int | None = None
     hold: str = "mean"
     follow: tuple[str, ...] = ("bits",)
-    grid_share: float = 0.02
+    grid_share: float = 0.1
     sees: tuple[str, ...] = ("quality", "statistics")
     distribution: str = "logistic"
     gradient: str = "neighbour"

@@ -13,7 +13,7 @@ from dqmq_env.quantization.network import QuantizedNetwork
 if TYPE_CHECKING:
     from dqmq_env.export.source import Origin, Source
 
-_READERS: Final[Mapping[str, str]] = {"hybrid/12": "agents.hybrid.export"}
+_READERS: Final[Mapping[str, str]] = {"hybrid/13": "agents.hybrid.export"}
 """Kind of a policy to the module that has ``dynamic_of``."""
 
 _AGENT: Final = "agent.dqmq"

@@ -112,7 +112,7 @@ class Policy:
     """The slot for what decides about bits image by image; ``dqmq_env`` only stores it.
 
     Attributes:
-        kind: by which an agent knows its own, such as ``hybrid/12``.
+        kind: by which an agent knows its own, such as ``hybrid/13``.
         settings: as JSON can hold them.
         tensors: by name.
     """

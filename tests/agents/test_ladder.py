@@ -1,7 +1,7 @@
 """One decision about the network, between rungs of a ladder."""
 
 from collections.abc import Callable, Sequence
-from itertools import combinations, pairwise
+from itertools import pairwise, permutations
 from typing import Any
 
 import pytest
@@ -76,14 +76,29 @@ def test_a_ladder_climbs_from_the_lowest_width_to_the_highest(
     assert ladder.levels == pytest.approx([sum(rung) / layers for rung in ladder.rungs])
     for lower, higher in pairwise(ladder.rungs):
         raised = [after - before for before, after in zip(lower, higher, strict=True)]
-        assert set(raised) <= {0, 1}
-        assert 1 in raised
-        assert max(higher) - min(higher) <= 1
-        for one, other in combinations(range(layers), 2):
-            if costs[other] <= costs[one]:  # the later one is ahead, unless it is dearer
-                assert higher[other] >= higher[one]
-            else:
-                assert higher[other] <= higher[one]
+        assert min(raised) >= 0
+        assert sum(raised) > 0
+    for rung in ladder.rungs:  # what was raised comes before what was not
+        for one, other in permutations(range(layers), 2):
+            if rung[one] > 0 and rung[other] < widths - 1:
+                last, following = rung[one] - 1, rung[other]
+                ahead = costs[one] * 4**last, last, -one
+                assert ahead < (costs[other] * 4**following, following, -other)
+
+
+def test_a_bit_is_worth_the_next_one_where_it_costs_a_quarter() -> None:
+    ladder = Ladder.by_cost((1, 2, 3, 4), [1.0, 3.9, 1.0, 4.1, 16.5], 5)
+    assert ladder.rungs[1:8] == (
+        (0, 0, 1, 0, 0),
+        (1, 0, 1, 0, 0),
+        (1, 1, 1, 0, 0),
+        (1, 1, 2, 0, 0),
+        (2, 1, 2, 0, 0),
+        (2, 1, 2, 1, 0),
+        (2, 2, 2, 1, 0),
+    )
+    coarse = Ladder.by_cost((1, 2, 3, 4), [1.0, 3.9, 1.0, 4.1, 16.5], 1)
+    assert coarse.rungs == tuple(ladder.rungs[number] for number in (0, 5, 10, 15))
 
 
 @given(*LADDERS, st.floats(-0.1, 1.2))

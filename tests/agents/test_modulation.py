@@ -176,24 +176,25 @@ def test_what_it_takes_is_counted(make_problem: Callable[..., NetworkProblem]) -
     assert extra == pytest.approx(64 * (8 * cells + 2 * 8 * channels + 4 * channels))
 
 
-def test_grids_follow_from_the_first_layer_on_for_what_they_may_cost(
+def test_grids_follow_where_they_are_cheap_beside_a_bit(
     make_problem: Callable[..., NetworkProblem], tmp_path: Path
 ) -> None:
     problem = make_problem("image")
-    whole = 0.1 * 64 * sum(spec.macs for spec in problem.layers)
     followed = {}
-    for share in (1e-6, 0.02, 0.05, 0.1, 0.2, 1.0):
-        modulation = agent_by_value(
-            problem, follow=("bits", "grids"), grid_share=share
-        ).policy.grids.modulation
+    for share in (1e-6, 0.03, 0.06, 0.1, 0.2):
+        agent = agent_by_value(problem, follow=("bits", "grids"), grid_share=share)
+        modulation = agent.policy.grids.modulation
         assert modulation is not None
-        followed[share] = len(modulation.scales)
-        assert followed[share] == 1 or modulation.bops() <= share * whole
-    counts = list(followed.values())
+        followed[share] = modulation.followed
+        for layer, spec in zip(agent.network.layers[1:-1], problem.layers[1:-1], strict=True):
+            a_bit = spec.macs * layer.options[0].weight
+            grid = 64 * spec.out_channels * (2 * 8 + 4)  # two products of an embedding of 8
+            assert (layer.index in modulation.followed) == (grid <= share * a_bit)
+    counts = [len(own) for own in followed.values()]
     assert counts == sorted(counts)
     assert (counts[0], counts[-1]) == (1, len(problem.layers) - 1)
 
-    share = next(own for own, count in followed.items() if count > 1)
+    share = next(share for share, own in followed.items() if len(own) > 1)
     agent = agent_by_value(problem, follow=("grids",), grid_share=share).learn()
     images = mixed_images(problem)
     path = tmp_path / "agent.dqmq"
@@ -202,13 +203,13 @@ def test_grids_follow_from_the_first_layer_on_for_what_they_may_cost(
     assert torch.equal(loaded(images).logits, agent.deployed()(images).logits)
     modulation = agent.policy.grids.modulation
     assert modulation is not None
-    assert 1 < len(modulation.scales) < len(problem.layers) - 1  # some of the layers
+    assert 1 < len(modulation.followed) < len(problem.layers) - 1  # some of the layers
     bits = agent.network.layers[-1].options[-1]
     scene = agent.policy.scene(images, len(images))
     chooser = modulation.around(lambda index, activation: bits, scene)
     for index in range(len(problem.layers)):
         follows = isinstance(chooser(index, images), Modulated)
-        assert follows == (index < len(modulation.scales))
+        assert follows == (index in modulation.followed)
 
 
 def test_a_loaded_agent_computes_alike(trained: HybridAgent, tmp_path: Path) -> None:
