@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -12,10 +13,12 @@ class Ladder:
     """Bits of D layers, in K rungs, each dearer than the one before.
 
     Attributes:
+        widths: of each layer, ascending.
         rungs: place of the width of each layer among its widths, shape (K, D).
         levels: K numbers of bits, ascending, that stand for the rungs.
     """
 
+    widths: tuple[int, ...]
     rungs: tuple[tuple[int, ...], ...]
     levels: tuple[float, ...]
 
@@ -23,8 +26,8 @@ class Ladder:
     def by_cost(cls, widths: Sequence[int], costs: Sequence[float], parts: int = 1) -> "Ladder":
         """Layers are raised one by one, first where rounding loses most for what a bit costs.
 
-        A bit more quarters the power of the noise of rounding, so that a bit in one layer is worth
-        as much as the next one in a layer where bits are a quarter as dear, as power is allotted to
+        The noise of rounding to b bits has a power of 4^-b, so that a bit in one layer is worth as
+        much as the next one in a layer where bits are a quarter as dear, as power is allotted to
         channels by reverse water-filling (Cover and Thomas 2006, section 10.3.3). Of equals the
         lower width comes first, then the later layer: what is rounded late has no layers after it
         to make up for it. A rung's level is the mean of its widths.
@@ -41,9 +44,9 @@ class Ladder:
         count = len(costs)
         parts = min(parts, count)
         raises = sorted(
-            (_urgency(costs[layer], place, layer), layer)
+            (_turn((high - low) * costs[layer], low, high, layer), layer)
             for layer in range(count)
-            for place in range(len(widths) - 1)
+            for low, high in pairwise(widths)
         )
         places = [0] * count
         each = [tuple(places)]
@@ -52,7 +55,7 @@ class Ladder:
             each.append(tuple(places))
         rungs = tuple(each[n * count // parts] for n in range(parts * (len(widths) - 1) + 1))
         means = tuple(sum(widths[place] for place in rung) / count for rung in rungs)
-        return cls(rungs, means)
+        return cls(tuple(widths), rungs, means)
 
     def topped_up(self, cost_of: Callable[[Sequence[int]], float], budget: float) -> "Ladder":
         """The same with a rung between those next to a budget, which spends as much as can be.
@@ -79,7 +82,8 @@ class Ladder:
                 if place < highest[layer]:
                     cost = cost_of([*places[:layer], place + 1, *places[layer + 1 :]])
                     if cost <= budget:
-                        fitting.append((_urgency(cost - spent, place, layer), layer, cost))
+                        low, high = self.widths[place], self.widths[place + 1]
+                        fitting.append((_turn(cost - spent, low, high, layer), layer, cost))
             if not fitting:
                 break
             _, layer, spent = min(fitting)
@@ -89,17 +93,19 @@ class Ladder:
         level = float(np.interp(cost_of(places), costs, self.levels))
         above = below + 1
         return Ladder(
+            self.widths,
             (*self.rungs[:above], tuple(places), *self.rungs[above:]),
             (*self.levels[:above], level, *self.levels[above:]),
         )
 
 
-def _urgency(cost: float, place: int, layer: int) -> tuple[float, int, int]:
-    """What raises are ordered by, the first one least.
+def _turn(cost: float, low: int, high: int, layer: int) -> tuple[float, int, int]:
+    """What raises are ordered by: the cost for each unit of noise that they take away.
 
     Args:
         cost: of the raise.
-        place: that the layer is raised from.
+        low: bits before it.
+        high: bits after it.
         layer: its number.
     """
-    return cost * 4**place, place, -layer
+    return cost / (4.0**-low - 4.0**-high), low, -layer

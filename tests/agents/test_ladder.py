@@ -59,7 +59,7 @@ def least_bits(places: Sequence[int], costs: Sequence[float]) -> float:
 
 LADDERS = (
     st.integers(2, 6),
-    st.lists(st.floats(1e-3, 1e9), min_size=1, max_size=20),
+    st.lists(st.integers(1, 10**9), min_size=1, max_size=20),
     st.integers(1, 25),
 )
 
@@ -99,6 +99,13 @@ def test_a_bit_is_worth_the_next_one_where_it_costs_a_quarter() -> None:
     )
     coarse = Ladder.by_cost((1, 2, 3, 4), [1.0, 3.9, 1.0, 4.1, 16.5], 1)
     assert coarse.rungs == tuple(ladder.rungs[number] for number in (0, 5, 10, 15))
+
+
+def test_a_raise_by_several_bits_is_worth_the_noise_that_it_takes_away() -> None:
+    # two bits more for 2 c take away 4^-2 - 4^-4, four bits more for 4 c 4^-4 - 4^-8: 30 times less
+    ladder = Ladder.by_cost((2, 4, 8), [1.0, 29.0, 31.0], 3)
+    order = [(1, 0, 0), (1, 1, 0), (2, 1, 0), (2, 1, 1), (2, 2, 1), (2, 2, 2)]
+    assert ladder.rungs[1:] == tuple(order)
 
 
 @given(*LADDERS, st.floats(-0.1, 1.2))
