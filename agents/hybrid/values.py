@@ -130,7 +130,9 @@ def fit_values(
     look = joined([own for own, _ in found])
     losses = torch.cat([own for _, own in found]).clamp(max=_LARGEST)
     wanted = losses - losses.mean(1, keepdim=True)
-    head.base.data[0, places] = wanted.mean(0)  # all that there is to learn for a blind policy
+    head.base.data[0, places] = wanted.mean(0)
+    if not policy.view.size:  # that is all that there is to learn for a blind policy
+        return
     optimizer = torch.optim.AdamW(
         [*policy.view.parameters(), *head.parameters()], lr=_RATE, weight_decay=_DECAY
     )
