@@ -94,9 +94,7 @@ class HybridAgent:
         starts = [self.costing.level_of(knot) for knot in self.policy.budgets.knots]
         self.policy.anchors.copy_(torch.tensor(starts))
         self.policy.to(self.device)
-        decided = decided_layers(self.network)
-        self._widths = self.network.layers[decided[0]].widths
-        self._layout = ObservationLayout(self._widths)
+        self._layout = ObservationLayout(self.policy.widths)
         dynamic = self._dynamic(settings.budget)
         self._rest = Rest(dynamic, problem, settings, schedule, self.device)
         self._objective = HybridObjective(
@@ -207,7 +205,7 @@ class HybridAgent:
         if not (self.policy.once and number):
             return None
         before = rows[:, self._layout.place("progress.previous"), None] * MAX_BITS
-        places = (before - before.new_tensor(self._widths)).abs().argmin(1)
+        places = (before - before.new_tensor(self.policy.widths)).abs().argmin(1)
         return self.policy.rungs[:, number - 1].to(places) == places[:, None]
 
     def _dynamic(self, budget: float) -> DynamicNetwork:

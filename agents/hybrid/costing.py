@@ -5,7 +5,7 @@ from bisect import bisect_left, bisect_right
 import numpy as np
 
 from agents.hybrid.layer_costs import LayerCosts
-from agents.hybrid.policy import BitPolicy, decided_layers
+from agents.hybrid.policy import BitPolicy
 from dqmq_env.costs import Cost, reference
 from dqmq_env.quantization.network import QuantizedNetwork
 
@@ -32,7 +32,7 @@ class Costing(LayerCosts):
         self.lowest_after = [sum(least[number + 1 :]) for number in range(len(least))]
         self.of_network = [self.at(places) for places in policy.rungs.tolist()]
         self._levels = policy.levels
-        self._widths = network.layers[decided_layers(network)[0]].widths
+        self._widths = policy.widths
 
     @property
     def as_uniform(self) -> list[float]:

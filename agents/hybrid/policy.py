@@ -39,6 +39,7 @@ class BitPolicy(nn.Module):
     Attributes:
         grids: see above.
         eyes: they look at all of an image that anything follows.
+        widths: candidate bits of each layer, ascending.
         once: whether one decision holds for all layers.
         rungs: places of all layers' widths where each decision is the first, second, ..., (K, D).
         levels: K numbers of bits, ascending, that a decision is between.
@@ -62,7 +63,7 @@ class BitPolicy(nn.Module):
         self.view = view
         self.grids = grids or Grids()
         self.eyes = Eyes(view.shape, view.sees | self.grids.sees)
-        self.decisions = decisions
+        self.widths, self.decisions = tuple(widths), decisions
         self.budgets = budgets
         self.once = ladder is not None
         rungs = ladder or Ladder.by_cost(widths, [1.0] * decisions)
