@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agents.hybrid.agent import HybridAgent
 from agents.hybrid.controller import Controller
+from agents.hybrid.heads import ValueHead
 from agents.hybrid.ladder import Ladder
 from agents.hybrid.settings import HybridSettings
 from dqmq_env.costs import Bops, fraction
@@ -196,6 +197,24 @@ def test_bits_that_follow_no_image_spend_the_budget(
         for width in above:
             raised = [*pairs[:number], (2, width), *pairs[number + 1 :]]
             assert cost_of(raised) > budget
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_forecast_for_all_images_alike_is_their_mean(
+    make_problem: Callable[..., NetworkProblem], seed: int
+) -> None:
+    problem = make_problem("image")
+    own = {**BY_VALUE, "budget": 0.12, "sees": ("map",), "follow": ("input",), "ladder": 99}
+    schedule = Schedule(images=256, batch=128, seed=seed)
+    settings = HybridSettings(**own, settle_images=128)
+    agent = HybridAgent(BitWidthEnv(problem), settings, schedule, device="cpu").learn()
+    head = agent.policy.head
+    assert isinstance(head, ValueHead)
+    values = head.values(0, torch.zeros(1, 0)).detach()[0, head.offered]
+    noise = torch.tensor([4.0**-bits for bits in agent.costing.as_uniform])[head.offered]
+    assert len(values) > 2
+    each = values.diff() / noise.diff()  # the mean entropy, by which losses grow with noise
+    assert each.numpy() == pytest.approx(float(each.mean()), rel=1e-3)
 
 
 def test_exploring_swaps_decisions_within_the_batch(by_image: HybridAgent) -> None:
