@@ -42,6 +42,19 @@ class BudgetRange:
         share = (budget / self.lowest).log() / math.log(self.highest / self.lowest)
         return (2 * share - 1).clamp(-1, 1)
 
+    def drawn(self, groups: int, generator: torch.Generator) -> Tensor:
+        """A budget for each group, one in each of as many equal parts of the range, (G,).
+
+        Args:
+            groups: G.
+            generator: nothing is drawn where there is but one budget.
+        """
+        if self.lowest == self.highest:
+            return torch.full((groups,), self.highest)
+        parts = torch.randperm(groups, generator=generator)
+        share = (parts + torch.rand(groups, generator=generator)) / groups
+        return self.lowest * torch.pow(self.highest / self.lowest, share)
+
     def shares(self, budget: Tensor) -> Tensor:
         """How near budgets (G,) are to each knot, rows summing to one, shape (G, knots)."""
         count = len(self.knots)

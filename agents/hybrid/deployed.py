@@ -69,7 +69,7 @@ class DynamicNetwork:
 
         Args:
             images: uint8, shape (N, C, H, W).
-            budget: in place of :attr:`budget`, shape (1,).
+            budget: in place of :attr:`budget`, for all groups or for each, shape (1,) or (G,).
         """
         scene = self._scene(images)
         if budget is None:

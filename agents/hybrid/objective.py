@@ -99,7 +99,7 @@ class HybridObjective:
         generator = torch_generator(self.seed, "bits", step.number)
         groups = len(step.x) // self.size
         scene = self.policy.scene(step.batch.images, groups)
-        budget = self._budgets(groups, generator).to(step.x)
+        budget = self._held.drawn(groups, generator).to(step.x)
         temperature = self.settings.temperature(step.progress)
 
         def controller_of() -> Controller:
@@ -177,15 +177,6 @@ class HybridObjective:
         self.multiplier.values = state["multiplier"].clone()
         self._rests = int(state["rests"])
         self.images_at_rest = int(state["images_at_rest"])
-
-    def _budgets(self, groups: int, generator: torch.Generator) -> Tensor:
-        """A budget for each group, one in each of as many equal parts of the range."""
-        low, high = self.settings.budgets
-        if low == high:
-            return torch.full((groups,), high)
-        parts = torch.randperm(groups, generator=generator)
-        share = (parts + torch.rand(groups, generator=generator)) / groups
-        return low * torch.pow(high / low, share)
 
     def _order(self, groups: int, generator: torch.Generator) -> Tensor | None:
         """Whose decisions each group gets: that of another one, for a share of the groups."""

@@ -12,7 +12,7 @@ from agents.hybrid.values import Forecast, Losses, Measured, fit_values
 from agents.hybrid.view import joined
 from dqmq_env.problem.network_problem import NetworkProblem
 from dqmq_env.quality.batches import Batch, MixedQualityBatches
-from dqmq_env.randomness import derive_seed
+from dqmq_env.randomness import derive_seed, torch_generator
 from dqmq_env.training.loop import Schedule
 
 _AUGMENTED = 2
@@ -90,7 +90,8 @@ class Rest:
         batches = self._batches("settle", self._settings.settle_images, _AUGMENTED)
         if not batches:
             return 0
-        return measure_batch_norms(self._dynamic, [batch.images for batch in batches])
+        generator = torch_generator(self._schedule.seed, "norms")
+        return measure_batch_norms(self._dynamic, [own.images for own in batches], generator)
 
     def _meet_budget(self) -> int:
         """Where the policy starts, so that the budget is met; returns images passed."""

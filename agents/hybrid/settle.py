@@ -17,12 +17,18 @@ _NEAR = 0.05
 
 
 @torch.no_grad()
-def measure_batch_norms(dynamic: DynamicNetwork, batches: Sequence[Tensor]) -> int:
+def measure_batch_norms(
+    dynamic: DynamicNetwork, batches: Sequence[Tensor], generator: torch.Generator
+) -> int:
     """Set the statistics of batch norms to what the images of some batches give, all alike.
+
+    Where many budgets are learned images have all of them, as in training: norms that are measured
+    at the highest one do not fit the lowest.
 
     Args:
         dynamic: its network is changed; its batch norms are not folded.
         batches: images of the training mixture, uint8, each (N, C, H, W).
+        generator: draws budgets, where there are many.
 
     Returns:
         Number of images passed through the network.
@@ -35,7 +41,8 @@ def measure_batch_norms(dynamic: DynamicNetwork, batches: Sequence[Tensor]) -> i
         norm.momentum = None  # a plain average over batches
         norm.train()
     for images in batches:
-        dynamic.run(images)
+        groups = len(images) if dynamic.granularity == "image" else 1
+        dynamic.run(images, dynamic.policy.budgets.drawn(groups, generator).to(images.device))
     for norm, (momentum, training) in zip(norms, before, strict=True):
         norm.momentum = momentum
         norm.train(training)

@@ -646,6 +646,24 @@ def test_one_run_by_value_serves_many_budgets(
         assert cost < 1.1 * budget  # wide bits need not be of use, so it may be less
 
 
+def test_norms_are_measured_at_all_budgets_that_are_learned(
+    make_tiny_problem: Callable[..., NetworkProblem],
+) -> None:
+    problem = make_tiny_problem(bits=(1, 2, 4), weight_bits=2, granularity="image")
+    settings = {**BY_VALUE, "reach": 1, "align": True}
+    agent = make_agent(problem, budget=0.2, lowest_budget=0.08, **settings).learn()
+    images = mixed_images(problem, 192)
+    lowest, highest = (agent.deployed(budget)(images).bits for budget in (0.08, 0.2))
+    apart = 0
+    for layer in agent.network.layers[1:-1]:
+        assert layer.alignment is not None
+        least, most = (set(bits[:, layer.index].tolist()) for bits in (lowest, highest))
+        apart += not least & most
+        for width in least | most:
+            assert layer.alignment.images[layer.widths.index(width)] > 0
+    assert apart  # some layers have other bits at the one than at the other, whatever the image
+
+
 def test_one_look_tells_what_images_cost(by_value: HybridAgent) -> None:
     images = mixed_images(by_value.problem, 96)
     for budget in (0.08, 0.09):
