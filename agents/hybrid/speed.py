@@ -37,14 +37,14 @@ _SCHEDULE = Schedule(images=BATCH * 1000, batch=BATCH)
 _STEPS_FOR_MEMORY = 3
 _DEPLOYED = 512
 _AGENTS: Mapping[str, Mapping[str, Any]] = {
-    "": {},
+    "": PRESETS["by-layer"],
     ", by value": {
         **PRESETS["by-value"],
         "value_images": 2 * BATCH,
         "settle_images": 2 * BATCH,
     },
 }
-"""What is written after the name of the agent's decisions, and its settings."""
+"""What is written after the name of the agent's decisions, and its settings: those of presets."""
 
 
 def step_at_fixed_bits(problem: NetworkProblem) -> Callable[[], None]:
