@@ -2,11 +2,13 @@
 
 `run` trains every method of a study at every budget by every seed, each on as many images by the
 same schedule, and judges all on the same test images of mixed quality. What is done is kept, so the
-same command goes on after a kill. `report` makes tables, pictures and a CSV file of what is there.
+same command goes on after a kill. `report` makes tables, pictures and a CSV file of what is there,
+`overview` shows the agent beside its opponents over several experiments.
 
 Examples:
   python -m agents.experiments run resnet8 --run runs/resnet8 --data FOLDER --jobs 2
   python -m agents.experiments report --run runs/resnet8 --output results/resnet8
+  python -m agents.experiments overview results/resnet8 results/resnet20 --output results/overview
 """
 
 import sys
@@ -16,6 +18,7 @@ from typing import Annotated
 
 import tyro
 
+from agents.experiments.overview import write_overview
 from agents.experiments.report import write_report
 from agents.experiments.run import run_study
 from agents.experiments.study import load_study, study_names
@@ -63,16 +66,30 @@ class ReportArguments:
     output: Path
 
 
+@dataclass(frozen=True)
+class OverviewArguments:
+    """The agent beside its opponents, over several experiments.
+
+    Attributes:
+        runs: folders of experiments.
+        output: folder that gets it.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    output: Path
+
+
 Arguments = (
     Annotated[RunArguments, tyro.conf.subcommand("run")]
     | Annotated[ReportArguments, tyro.conf.subcommand("report")]
+    | Annotated[OverviewArguments, tyro.conf.subcommand("overview")]
 )
 
 
 def main(words: list[str] | None = None) -> None:
     """Entry point of ``python -m agents.experiments``."""
     teaching = f"{__doc__}\nStudies: {', '.join(study_names())}."
-    arguments: RunArguments | ReportArguments = tyro.cli(
+    arguments: RunArguments | ReportArguments | OverviewArguments = tyro.cli(
         Arguments,
         description=teaching,
         args=words,
@@ -81,6 +98,9 @@ def main(words: list[str] | None = None) -> None:
     with one_line_errors("python -m agents.experiments"):
         if isinstance(arguments, ReportArguments):
             print(write_report(arguments.run, arguments.output))
+            return
+        if isinstance(arguments, OverviewArguments):
+            print(write_overview(arguments.runs, arguments.output))
             return
         names = ("data", "checkpoints", "seeds", "budgets", "methods", "tuning")
         given = {name: getattr(arguments, name) for name in names}

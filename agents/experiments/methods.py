@@ -170,13 +170,16 @@ def _standardized(
     return METHODS[method](replace(study, standardized=True), budget, seed, folder)
 
 
-_OPPONENTS = (*_STATIC_SEARCHES, "SDQ", "DQNet-style", "hybrid, static")
+_UNAWARE = (*_STATIC_SEARCHES, "SDQ", "DQNet-style", "hybrid, static")
 
 METHODS: Final[Mapping[str, partial[Trained]]] = {
     **_METHODS,
-    **{f"{name}, standardised": partial(_standardized, name) for name in _OPPONENTS},
+    **{f"{name}, standardised": partial(_standardized, name) for name in _UNAWARE},
 }
 """By the names that tables have: from a study, a budget, a seed and a folder of states."""
+
+OPPONENTS: Final = (*_UNAWARE, *(f"{name}, standardised" for name in _UNAWARE))
+"""What the agent is compared with; the rest of the methods are forms of it."""
 
 
 def recipe_of(method: str) -> str:

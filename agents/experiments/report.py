@@ -94,7 +94,7 @@ def _methods(results: Sequence[RunResult]) -> str:
             [
                 method,
                 str(len(own)),
-                _spoken(accuracy_of(own)),
+                spoken(accuracy_of(own)),
                 f"{cost_of(own):.2f}",
                 *(_under(own, name) for name in (UNSEEN, UNSEEN_SEVERITIES)),
                 _lead_of(lead),
@@ -109,7 +109,7 @@ def _methods(results: Sequence[RunResult]) -> str:
         "held-out severities, % at BOPs, %",
         f"{IMAGE}: points above it",
     ]
-    return _table(heading, rows)
+    return table(heading, rows)
 
 
 def _following(results: Sequence[RunResult]) -> list[str]:
@@ -126,7 +126,7 @@ def _following(results: Sequence[RunResult]) -> list[str]:
         rows.append([corruption, f"{accuracy:.2f}", _lead_of(gain)])
     parts += [
         f"By corruption, all severities: accuracy of *{IMAGE}*, and its points above *{STATIC}*.",
-        _table(["corruption", "accuracy, %", "points above static"], rows),
+        table(["corruption", "accuracy, %", "points above static"], rows),
     ]
     known = (DEALT, DEALT_GRIDS, WRONG, HIDDEN)
     probes = [name for name in known if all(name in result.rows for result in own)]
@@ -135,7 +135,7 @@ def _following(results: Sequence[RunResult]) -> list[str]:
         "The same networks where the policy is misled: each image gets the bits that the policy "
         "has for another one, or is rounded on the grids that are made for another one; where it "
         "sees the descriptor, that of another image, or the mean.",
-        _table(["policy", "accuracy, % at BOPs, %"], rows),
+        table(["policy", "accuracy, % at BOPs, %"], rows),
     ]
     return parts
 
@@ -190,7 +190,7 @@ def _effort(results: Sequence[RunResult]) -> str:
         "search and training on one thread, beside another run."
     )
     heading = ["method", "images evaluated", "images trained", "seconds"]
-    return f"{text}\n\n{_table(heading, rows)}"
+    return f"{text}\n\n{table(heading, rows)}"
 
 
 def _made(settings: dict[str, object], results: Sequence[RunResult]) -> str:
@@ -225,10 +225,11 @@ def _under(results: Sequence[RunResult], name: str) -> str:
     """Accuracy on a set of images, and its BOPs, where the study has it."""
     if name not in results[0].rows:
         return "-"
-    return f"{_spoken(accuracy_of(results, name))} at {cost_of(results, name):.2f}"
+    return f"{spoken(accuracy_of(results, name))} at {cost_of(results, name):.2f}"
 
 
-def _spoken(found: Interval) -> str:
+def spoken(found: Interval) -> str:
+    """A mean and half of its interval, in percent."""
     if np.isnan(found.low):
         return f"{found.value:.2f}"
     return f"{found.value:.2f} ±{found.high - found.value:.2f}"
@@ -243,6 +244,7 @@ def _lead_of(found: Difference | None) -> str:
     return f"{points.value:+.2f} [{points.low:+.2f}, {points.high:+.2f}], p = {found.chance:.3f}"
 
 
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """As Markdown."""
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in lines)

@@ -1,6 +1,7 @@
 """Experiments: what is compared is the same for all, what is done is not done again."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,31 @@ def test_the_report_has_every_method_and_all_numbers(done: Path, tmp_path: Path)
     rows = (tmp_path / "runs.csv").read_text(encoding="utf-8").splitlines()
     written = sum(len(r) for own in load_results(done / "results") for r in own.rows.values())
     assert len(rows) == 1 + written
+
+
+def test_the_overview_has_each_lead_over_each_opponent(done: Path, tmp_path: Path) -> None:
+    main(["overview", str(done), "--output", str(tmp_path)])
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    image, static = load_results(done / "results")
+    for name in (SEEN, UNSEEN):
+        lead = 100 * (image.accuracy(name) - static.accuracy(name))
+        accuracy, cost = 100 * image.accuracy(name), 100 * image.cost(name)
+        assert f"| **hybrid, by image** | {accuracy:.2f} at {cost:.2f}% (1) |" in text
+        assert f"| above hybrid, static | {lead:+.2f} (1) |" in text
+    assert f"| hybrid, by image | {image.images_evaluated:,} |" in text
+    assert (tmp_path / "points-above.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_overview_of_no_opponents_is_refused(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = tmp_path / "run"
+    shutil.copytree(done, alone)
+    next((alone / "results").glob("*static*")).unlink()
+    with pytest.raises(SystemExit):
+        main(["overview", str(done), str(alone), "--output", str(tmp_path / "made")])
+    assert f"runs: got {alone}, which compares" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
 
 
 def test_damaged_results_are_refused(done: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import math
 import sys
 from collections.abc import Callable
 from itertools import combinations
@@ -11,12 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
+from dqmq_env.benchmark.leads import plot_leads
 from dqmq_env.benchmark.plots import (
     CostPoint,
     plot_accuracy_against_cost,
     plot_bits_heat_map,
     plot_condition_bars,
 )
+from dqmq_env.benchmark.statistics import Interval
 
 LAYERS = ("conv1", "layer1.0.conv1", "fc")
 CONDITIONS = ("clean", "gaussian_noise/3")
@@ -30,6 +33,11 @@ POINTS = (
 ACCURACY = {
     "hybrid": {"clean": 0.9, "gaussian_noise/3": 0.8},
     "uniform": {"clean": 0.9, "gaussian_noise/3": 0.7},
+}
+
+LEADS = {
+    "first, 5%": {"uniform": Interval(1.0, 0.5, 1.5), "HAQ": Interval(2.0, 1.0, 3.0)},
+    "second, 7%": {"HAQ": Interval(-0.5, math.nan, math.nan), "PPO": Interval(0.1, -0.2, 0.4)},
 }
 
 Draw = Callable[[Path], None]
@@ -47,7 +55,11 @@ def conditions(path: Path) -> None:
     plot_condition_bars(ACCURACY, path, title="Accuracy under each condition")
 
 
-every_plot = pytest.mark.parametrize("draw", [heat_map, cost, conditions])
+def leads(path: Path) -> None:
+    plot_leads(LEADS, path, title="Above the opponents", label="points")
+
+
+every_plot = pytest.mark.parametrize("draw", [heat_map, cost, conditions, leads])
 
 
 def pixels(path: Path) -> NDArray[np.float32]:
@@ -312,4 +324,30 @@ def test_accuracies_that_do_not_match_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         plot_condition_bars(accuracy, tmp_path / "plot.png", title="Wrong")
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_experiment_has_its_panel_and_each_opponent_its_row(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    leads(tmp_path / "leads.png")
+    first, second = drawn[0].axes
+    assert [axes.get_title() for axes in (first, second)] == ["first\n5%", "second\n7%"]
+    names = [label.get_text() for label in first.get_yticklabels()]
+    assert names == ["uniform", "HAQ", "PPO"]
+    for axes, own in zip((first, second), LEADS.values(), strict=True):
+        points, _, (bars,) = axes.containers[0]
+        found = {names[int(y)]: x for x, y in points.get_xydata()}
+        assert found == {name: lead.value for name, lead in own.items()}
+        for (start, end), lead in zip(bars.get_segments(), own.values(), strict=True):
+            known = not math.isnan(lead.low)
+            ends = (lead.low, lead.high) if known else (lead.value, lead.value)
+            assert (start[0], end[0]) == pytest.approx(ends)
+    assert first.get_ylim()[0] > first.get_ylim()[1]  # the first is on top
+
+
+@pytest.mark.parametrize("wrong", [{}, {"first": {}}])
+def test_no_leads_are_refused(wrong: dict[str, dict[str, Interval]], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="leads"):
+        plot_leads(wrong, tmp_path / "leads.png", title="", label="")
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,137 @@
+"""One agent beside its opponents over several experiments: tables and a picture."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from agents.experiments.figures import (
+    Difference,
+    accuracy_of,
+    by_budget,
+    by_method,
+    cost_of,
+    difference,
+)
+from agents.experiments.judge import SEEN, UNSEEN
+from agents.experiments.methods import OPPONENTS
+from agents.experiments.report import IMAGE, spoken, table
+from agents.experiments.result import RunResult, load_results
+from dqmq_env.benchmark.leads import plot_leads
+from dqmq_env.errors import ResultError
+from dqmq_env.files import atomic_write_text
+from dqmq_env.training.run_folder import SETTINGS
+
+_PICTURE = "points-above.png"
+_SETS = {SEEN: "the mixture that was trained on", UNSEEN: "corruptions that were held out"}
+
+
+def write_overview(runs: Sequence[Path], output: Path) -> str:
+    """Write ``report.md`` and a picture.
+
+    Args:
+        runs: folders of experiments; of each, the budgets at which the agent was judged by image.
+        output: folder that gets them.
+
+    Returns:
+        A line that says what was written.
+
+    Raises:
+        ResultError: an experiment has no results of the agent by image and an opponent.
+    """
+    found = {name: own for run in runs for name, own in _budgets_of(run).items()}
+    output.mkdir(parents=True, exist_ok=True)
+    leads = {
+        name: {
+            opponent: lead.points
+            for opponent in _ordered(found)
+            if (lead := difference(own, IMAGE, opponent)) is not None
+        }
+        for name, own in found.items()
+    }
+    plot_leads(
+        leads,
+        output / _PICTURE,
+        title="How far the hybrid agent, by image, is above its opponents",
+        label="points of accuracy above the opponent at equal BOPs, 95% interval",
+    )
+    parts = [
+        "# Overview",
+        f"Points of accuracy by which *{IMAGE}* is above its opponents at equal BOPs and as many "
+        "images trained on, with 95% intervals by Student's t over seeds, paired by seed. Numbers "
+        "of seeds are behind the intervals; how all was made is in the report of each experiment.",
+        f"![points above opponents]({_PICTURE})",
+    ]
+    for images, what in _SETS.items():
+        parts += [f"## On {what}", _points(found, images)]
+    parts += ["## Images evaluated to find the bits", _effort(found)]
+    atomic_write_text(output / "report.md", "\n\n".join(parts) + "\n")
+    return f"{output / 'report.md'}: {len(found)} comparisons"
+
+
+def _budgets_of(run: Path) -> dict[str, list[RunResult]]:
+    """Experiment and budget to results, where the agent has any by image."""
+    known = load_results(run / "results")
+    found = {}
+    for budget, own in by_budget(known).items():
+        methods = {result.run.method for result in own}
+        if IMAGE in methods and methods & set(OPPONENTS):
+            settings = json.loads((run / SETTINGS).read_text(encoding="utf-8"))
+            found[f"{settings['name']}, {100 * budget:.3g}%"] = own
+    if not found:
+        raise ResultError(f"runs: got {run}, which compares {IMAGE!r} with no opponent")
+    return found
+
+
+def _ordered(found: Mapping[str, Sequence[RunResult]]) -> list[str]:
+    """The opponents that any experiment has, those that come nearest to the agent first."""
+    behind: dict[str, float] = {}
+    for opponent in OPPONENTS:
+        leads = [difference(own, IMAGE, opponent) for own in found.values()]
+        points = [lead.points.value for lead in leads if lead is not None]
+        if points:
+            behind[opponent] = float(np.mean(points))
+    return sorted(behind, key=lambda opponent: behind[opponent])
+
+
+def _points(found: Mapping[str, Sequence[RunResult]], images: str) -> str:
+    """The agent's accuracy, and its lead over each opponent, on a set of images."""
+    rows = [[f"**{IMAGE}**", *(_of_agent(own, images) for own in found.values())]]
+    for opponent in _ordered(found):
+        leads = [_lead(own, opponent, images) for own in found.values()]
+        rows.append([f"above {opponent}", *(_said(lead) for lead in leads)])
+    return table(["", *found], rows)
+
+
+def _of_agent(results: Sequence[RunResult], images: str) -> str:
+    own = [result for result in by_method(results)[IMAGE] if images in result.rows]
+    if not own:
+        return "-"
+    return f"{spoken(accuracy_of(own, images))} at {cost_of(own, images):.2f}% ({len(own)})"
+
+
+def _lead(results: Sequence[RunResult], opponent: str, images: str) -> Difference | None:
+    having = [own for own in results if images in own.rows]
+    return difference(having, IMAGE, opponent, lambda own: 100 * own.accuracy(images))
+
+
+def _said(lead: Difference | None) -> str:
+    if lead is None:
+        return "-"
+    points = lead.points
+    if np.isnan(points.low):
+        return f"{points.value:+.2f} (1)"
+    return f"{points.value:+.2f} [{points.low:+.2f}, {points.high:+.2f}] ({lead.seeds})"
+
+
+def _effort(found: Mapping[str, Sequence[RunResult]]) -> str:
+    rows = []
+    for method in (IMAGE, *_ordered(found)):
+        cells = []
+        for own in found.values():
+            runs = by_method(own).get(method, [])
+            count = np.mean([result.images_evaluated for result in runs]) if runs else None
+            cells.append("-" if count is None else f"{count:,.0f}")
+        rows.append([method, *cells])
+    return table(["", *found], rows)
