@@ -1,6 +1,7 @@
 """A policy over frozen weights: with a learning rate of 0, bits alone are learned."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,5 +73,16 @@ def test_what_it_finds_is_looked_up_in_the_table() -> None:
     live = table_problem(TableArguments(), granularity="static")
     env = environment_of(twin_study.ppo_job(0.3, 1000))
     found = twin_study.agent_run(live, env, images=48, seed=1000)
-    assert 0.95 < found.share <= 1
+    assert 0.95 < found.shares.search <= 1
+    assert 0.95 < found.shares.test < 1.05
     assert found.images >= 48
+
+
+def test_the_best_rule_is_the_best_on_the_images_it_was_chosen_by() -> None:
+    job = replace(twin_study.ppo_job(0.3, 1000), evaluations=50)
+    env = environment_of(job)
+    tried = twin_study.ppo_run(job, env)
+    assert 0.9 < tried.shares.search <= 1
+    assert 0.9 < tried.shares.test < 1.1
+    for score in twin_study.best_scores(env):
+        assert score.reward == pytest.approx(score.optimum)
