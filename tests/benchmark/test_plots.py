@@ -344,6 +344,8 @@ def test_each_experiment_has_its_panel_and_each_opponent_its_row(
             ends = (lead.low, lead.high) if known else (lead.value, lead.value)
             assert (start[0], end[0]) == pytest.approx(ends)
     assert first.get_ylim()[0] > first.get_ylim()[1]  # the first is on top
+    zero, small, large = (first.transData.transform((x, 0))[0] for x in (0.0, 0.5, 3.0))
+    assert large - zero < 4 * (small - zero)  # beyond a point the axis is logarithmic
 
 
 @pytest.mark.parametrize("wrong", [{}, {"first": {}}])
