@@ -1,11 +1,13 @@
 """What all command lines share; free of torch."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TextIO
 
 import gymnasium as gym
 
@@ -40,9 +42,29 @@ def own_package(name: str) -> ModuleType:
 
 @contextmanager
 def one_line_errors(program: str) -> Iterator[None]:
-    """Turn what a user can correct into one line on the error stream and the exit status 2."""
+    """Turn what a user can correct into one line on the error stream and the exit status 2.
+
+    Where nobody reads on, as behind ``| head``, the program ends without a word.
+    """
     try:
-        yield
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
     except (DQMQError, gym.error.Error) as error:
         print(f"{program}: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+    except BrokenPipeError:
+        if not _unread(sys.stdout):  # it was another pipe
+            raise
+        raise SystemExit(1) from None
+
+
+def _unread(stream: TextIO) -> bool:
+    """Whether the reader of a stream is gone; what is left in it goes nowhere then."""
+    try:
+        print(file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return True
+    return False

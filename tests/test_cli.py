@@ -1,10 +1,11 @@
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from dqmq_env.cli import main
-from dqmq_env.program import ShadowedPackageError, own_package
+from dqmq_env.program import ShadowedPackageError, one_line_errors, own_package
 from dqmq_env.version import __version__
 
 
@@ -26,6 +27,25 @@ def test_envs_lists_every_id(capsys: pytest.CaptureFixture[str]) -> None:
     main(["envs"])
     shown = capsys.readouterr().out
     assert all(entry.id in shown for entry in ENTRIES)
+
+
+@pytest.mark.parametrize("words", [["envs"], ["cost", "--help"]])
+def test_a_reader_that_leaves_early_is_no_error(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as nobody:
+        monkeypatch.setattr(sys, "stdout", nobody)
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_another_broken_pipe_is_one() -> None:
+    with pytest.raises(BrokenPipeError), one_line_errors("dqmq"):
+        raise BrokenPipeError
 
 
 def test_cost_prints_the_known_size(capsys: pytest.CaptureFixture[str]) -> None:
