@@ -16,7 +16,7 @@ from agents.experiments.figures import (
 )
 from agents.experiments.judge import SEEN, UNSEEN
 from agents.experiments.methods import OPPONENTS
-from agents.experiments.report import IMAGE, spoken, table
+from agents.experiments.report import IMAGE, signed, spoken, table
 from agents.experiments.result import RunResult, load_results
 from dqmq_env.benchmark.leads import plot_leads
 from dqmq_env.errors import ResultError
@@ -117,12 +117,7 @@ def _lead(results: Sequence[RunResult], opponent: str, images: str) -> Differenc
 
 
 def _said(lead: Difference | None) -> str:
-    if lead is None:
-        return "-"
-    points = lead.points
-    if np.isnan(points.low):
-        return f"{points.value:+.2f} (1)"
-    return f"{points.value:+.2f} [{points.low:+.2f}, {points.high:+.2f}] ({lead.seeds})"
+    return "-" if lead is None else f"{signed(lead.points)} ({lead.seeds})"
 
 
 def _effort(found: Mapping[str, Sequence[RunResult]]) -> str:

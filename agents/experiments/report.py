@@ -238,10 +238,15 @@ def spoken(found: Interval) -> str:
 def _lead_of(found: Difference | None) -> str:
     if found is None:
         return "-"
-    points = found.points
+    chance = "" if np.isnan(found.points.low) else f", p = {found.chance:.3f}"
+    return f"{signed(found.points)}{chance}"
+
+
+def signed(points: Interval) -> str:
+    """A difference and its interval, where it has one."""
     if np.isnan(points.low):
         return f"{points.value:+.2f}"
-    return f"{points.value:+.2f} [{points.low:+.2f}, {points.high:+.2f}], p = {found.chance:.3f}"
+    return f"{points.value:+.2f} [{points.low:+.2f}, {points.high:+.2f}]"
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
