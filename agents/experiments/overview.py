@@ -42,10 +42,11 @@ def write_overview(runs: Sequence[Path], output: Path) -> str:
     """
     found = {name: own for run in runs for name, own in _budgets_of(run).items()}
     output.mkdir(parents=True, exist_ok=True)
+    opponents = _ordered(found)
     leads = {
         name: {
             opponent: lead.points
-            for opponent in _ordered(found)
+            for opponent in opponents
             if (lead := difference(own, IMAGE, opponent)) is not None
         }
         for name, own in found.items()
@@ -64,8 +65,8 @@ def write_overview(runs: Sequence[Path], output: Path) -> str:
         f"![points above opponents]({_PICTURE})",
     ]
     for images, what in _SETS.items():
-        parts += [f"## On {what}", _points(found, images)]
-    parts += ["## Images evaluated to find the bits", _effort(found)]
+        parts += [f"## On {what}", _points(found, opponents, images)]
+    parts += ["## Images evaluated to find the bits", _effort(found, opponents)]
     atomic_write_text(output / "report.md", "\n\n".join(parts) + "\n")
     return f"{output / 'report.md'}: {len(found)} comparisons"
 
@@ -95,10 +96,10 @@ def _ordered(found: Mapping[str, Sequence[RunResult]]) -> list[str]:
     return sorted(behind, key=lambda opponent: behind[opponent])
 
 
-def _points(found: Mapping[str, Sequence[RunResult]], images: str) -> str:
+def _points(found: Mapping[str, Sequence[RunResult]], opponents: Sequence[str], images: str) -> str:
     """The agent's accuracy, and its lead over each opponent, on a set of images."""
     rows = [[f"**{IMAGE}**", *(_of_agent(own, images) for own in found.values())]]
-    for opponent in _ordered(found):
+    for opponent in opponents:
         leads = [_lead(own, opponent, images) for own in found.values()]
         rows.append([f"above {opponent}", *(_said(lead) for lead in leads)])
     return table(["", *found], rows)
@@ -120,9 +121,9 @@ def _said(lead: Difference | None) -> str:
     return "-" if lead is None else f"{signed(lead.points)} ({lead.seeds})"
 
 
-def _effort(found: Mapping[str, Sequence[RunResult]]) -> str:
+def _effort(found: Mapping[str, Sequence[RunResult]], opponents: Sequence[str]) -> str:
     rows = []
-    for method in (IMAGE, *_ordered(found)):
+    for method in (IMAGE, *opponents):
         cells = []
         for own in found.values():
             runs = by_method(own).get(method, [])
