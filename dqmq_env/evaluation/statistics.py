@@ -1,9 +1,11 @@
 """A few pooled numbers of an activation: what a layer is about to receive."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from dqmq_env.evaluation.statistic_table import SPACING
 
@@ -95,14 +97,51 @@ def channel_means(x: Tensor, reach: Tensor, groups: int = 1) -> Tensor:
 
 def _moments(x: Tensor, groups: int) -> Tensor:
     """Mean magnitude, mean square, share of non-zeros, and peak of each group, shape (G, 4)."""
-    if x.ndim == 4:
-        x = x[:, :, ::SPACING, ::SPACING]
-    rows = x.reshape(groups, -1)
-    count = rows.shape[1]
+    if torch.is_grad_enabled() and x.requires_grad:
+        moments: Tensor = _Moments.apply(x, groups)
+        return moments
+    rows = _looked_at(x, _channels_last(x)).reshape(groups, -1)
     magnitudes = rows.abs()
-    squares = torch.linalg.vecdot(rows, rows) / count
-    shares = magnitudes.detach().sign().mean(1)
-    return torch.stack((magnitudes.mean(1), squares, shares, magnitudes.amax(1)), 1)
+    means, peaks = magnitudes.mean(1), magnitudes.amax(1)
+    squares = torch.linalg.vecdot(rows, rows) / rows.shape[1]
+    return torch.stack((means, squares, magnitudes.sign_().mean(1), peaks), 1)
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _looked_at(x: Tensor, channels_last: bool) -> Tensor:
+    """What is looked at of an activation, a view of it whose sides run as they do in memory."""
+    if x.ndim != 4:
+        return x
+    seen = x[:, :, ::SPACING, ::SPACING]
+    return seen.movedim(1, 3) if channels_last else seen
+
+
+class _Moments(torch.autograd.Function):
+    """As :func:`_moments`; holds nothing but the activation, and fills its gradient once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, groups: int) -> Tensor:
+        moments = _moments(x, groups)
+        ctx.save_for_backward(x, moments)
+        return moments
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        x, moments = ctx.saved_tensors
+        channels_last = _channels_last(x)
+        seen = _looked_at(x, channels_last)
+        rows = seen.reshape(len(moments), -1)
+        to_mean, to_square, _, to_peak = gradient[:, :, None].unbind(1)
+        slope = (rows.abs() == moments[:, 3:]).to(rows)  # what is largest shares the peak's
+        slope.mul_(to_peak / slope.sum(1, keepdim=True)).add_(to_mean / rows.shape[1])
+        slope.mul_(rows.sign()).addcmul_(rows, to_square * (2 / rows.shape[1]))
+        to_x = torch.zeros_like(x)
+        _looked_at(to_x, channels_last).copy_(slope.view(seen.shape))
+        return to_x, None
 
 
 def _features(moments: Tensor, reach: Tensor) -> Tensor:

@@ -105,6 +105,39 @@ def test_statistics_pass_gradients_but_for_the_share_of_nonzeros() -> None:
         assert (float(x.grad.abs().sum()) > 0) == (name != "nonzero")
 
 
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 999),
+    groups=st.sampled_from([1, 2, 4]),
+    shape=st.sampled_from([(4, 6), (4, 3, 5, 4), (4, 1, 3, 3)]),
+    channels_last=st.booleans(),
+)
+def test_gradients_of_statistics_are_finite_differences(
+    seed: int, groups: int, shape: tuple[int, ...], channels_last: bool
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(shape, generator=generator, dtype=torch.float64)
+    if channels_last and len(shape) == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    reach = torch.tensor(8.0, dtype=torch.float64)
+    rows = activation_statistics(x, reach, groups)
+    columns = [0, 1, 3]  # the share of non-zeros has no slope
+    assert torch.autograd.gradcheck(
+        lambda own: activation_statistics(own, reach, groups)[:, columns], x.requires_grad_()
+    )
+    torch.testing.assert_close(activation_statistics(x, reach, groups), rows)
+
+
+def test_what_shares_the_peak_shares_its_gradient() -> None:
+    x = torch.tensor([[2.0, -2.0, 1.0, 0.0]]).requires_grad_()
+    activation_statistics(x, torch.tensor(1.0))[0, 3].backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [[0, 0, 0, 0]]  # cut off at 1
+    x.grad = None
+    activation_statistics(x, torch.tensor(4.0))[0, 3].backward()
+    assert x.grad.tolist() == [[0.0625, -0.0625, 0, 0]]
+
+
 def test_gradients_of_dead_activations_are_finite() -> None:
     x = torch.zeros(2, 5).requires_grad_()
     activation_statistics(x, torch.tensor(2.0)).sum().backward()
