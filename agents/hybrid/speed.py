@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import tyro
+from torch import Tensor
 
 from agents.hybrid.agent import HybridAgent
 from agents.hybrid.settings import PRESETS, HybridSettings
@@ -32,10 +33,13 @@ from dqmq_env.training.objective import StaticObjective
 BATCH = 128
 _BITS = (2, 3, 4)
 _MIDDLE = 3
-_BUDGET = 0.15
+_BUDGET = 0.1194  # between two rungs of the ladder, so that images get both
 _SCHEDULE = Schedule(images=BATCH * 1000, batch=BATCH)
 _STEPS_FOR_MEMORY = 3
 _DEPLOYED = 512
+_ALIKE = 0.8
+_DECIDED = 20.0
+"""A fresh policy looks at images, and hardly minds; it is made to by so much."""
 _AGENTS: Mapping[str, Mapping[str, Any]] = {
     "": PRESETS["by-layer"],
     ", by value": {
@@ -70,11 +74,13 @@ def deployed_row(rounds: int, name: str = "") -> Row:
     """Images at bits of their own, looked at and decided about, against uniform bits."""
     problem = _problem("image")
     agent = _agent(problem, name)
-    if name:
-        agent.trainer.advance()  # fits the values that images are told apart by
+    agent.trainer.advance()  # fits the values that images are told apart by
+    with torch.no_grad():
+        agent.policy.head.get_parameter("gain").mul_(_DECIDED)
     mixed = agent.deployed()
     fixed = StaticNetwork(problem.trainable(), problem.uniform(_MIDDLE), problem.normalize)
     images = MixedQualityBatches(problem.data.train, problem.mixture, _DEPLOYED, 0).at(0).images
+    _require_mixed(mixed(images).bits)
     return compare(
         f"{_DEPLOYED} images through the deployed network, each at bits of its own{name}, "
         f"against {_MIDDLE} bits",
@@ -83,6 +89,13 @@ def deployed_row(rounds: int, name: str = "") -> Row:
         lambda: fixed(images),
         rounds,
     )
+
+
+def _require_mixed(bits: Tensor) -> None:
+    """Refuse to measure images that have the same bits, shape (N, layers), in all layers."""
+    shares = torch.stack([(bits == width).float().mean(0) for width in _BITS])
+    if float(shares[:, :-1].amax(0).min()) > _ALIKE:
+        raise RuntimeError(f"bench: in each layer {_ALIKE:.0%} of the images have the same bits")
 
 
 def memory_row(granularity: str, rounds: int, name: str = "") -> Row:
