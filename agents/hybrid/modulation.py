@@ -79,6 +79,7 @@ class Modulation(nn.Module):
             bits = chooser(index, activation)
             if index not in self.followed:
                 return bits
+            assert not isinstance(bits, Modulated)
             number = self.followed.index(index)
             scale = product(seen, 1.0, self.scales[number])
             offset = product(seen, 1.0, self.offsets[number])

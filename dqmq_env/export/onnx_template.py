@@ -19,7 +19,7 @@ from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.export.dynamic import Dynamic
 from dqmq_env.export.onnx_extra import export_extra
 from dqmq_env.export.onnx_names import BITS, COST, IMAGES, LOGITS
-from dqmq_env.quantization.choice import LayerChoice, Modulated, RelaxedBits
+from dqmq_env.quantization.choice import LayerChoice, RelaxedBits, taken_apart
 from dqmq_env.quantization.layer import QuantizedLayer
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.surgery import replace_module
@@ -131,13 +131,12 @@ class _OpenLayer(QuantizedLayer):
         return self.compute(x, self.chosen)
 
     def compute(self, x: Tensor, choice: LayerChoice) -> Tensor:
-        if isinstance(choice, Modulated):
-            return super().compute(x, choice)
-        if isinstance(choice, RelaxedBits):
-            assert choice.sample is not None
-            self.places.choice = [choice.sample]
+        bits, modulated = taken_apart(choice)
+        if isinstance(bits, RelaxedBits):
+            assert bits.sample is not None
+            self.places.choice = [bits.sample]
         output: Tensor = self.places(x)
-        return output
+        return output if modulated is None else modulated.applied(output, self.written_into)
 
 
 def _open(network: QuantizedNetwork) -> QuantizedNetwork:

@@ -1,12 +1,12 @@
 """How a layer is told its bits during a forward pass."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from dqmq_env.quantization.assignment import LayerBits
+from dqmq_env.quantization.scaling import scale_and_shift
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,27 @@ class Modulated:
         offset: what is added then, shape (G, O).
     """
 
-    bits: "LayerChoice"
+    bits: HardBits | RelaxedBits
     scale: Tensor
     offset: Tensor
 
-    def applied(self, output: Tensor) -> Tensor:
-        """The layer's output (N, O, ...), scaled and shifted; in place without gradients."""
-        sides = (-1, self.scale.shape[1], *(1,) * (output.ndim - 2))
-        scale = of_images(self.scale, output).view(sides)
-        offset = of_images(self.offset, output).view(sides)
-        if torch.is_grad_enabled():
-            return output * scale + offset
-        # new memory would take longer than the products, and so would a second pass
-        return torch.addcmul(offset, output, scale, out=output)
+    def applied(self, output: Tensor, written_into: bool) -> Tensor:
+        """The layer's output (N, O, ...), scaled and shifted; in place without gradients.
+
+        Args:
+            output: may be written into.
+            written_into: whether the network may write into what it gets.
+        """
+        scale, offset = of_images(self.scale, output), of_images(self.offset, output)
+        return scale_and_shift(output, scale, offset, written_into)
+
+    def of(self, images: Tensor, count: int) -> "Modulated":
+        """The same of some of ``count`` images, int64."""
+
+        def rows(own: Tensor) -> Tensor:
+            return own if len(own) == 1 else own[images // (count // len(own))]
+
+        return replace(self, scale=rows(self.scale), offset=rows(self.offset))
 
 
 def of_images(rows: Tensor, x: Tensor) -> Tensor:
@@ -90,6 +98,12 @@ def of_images(rows: Tensor, x: Tensor) -> Tensor:
 
 
 LayerChoice = HardBits | RelaxedBits | Modulated
+
+
+def taken_apart(choice: LayerChoice) -> tuple[HardBits | RelaxedBits, Modulated | None]:
+    """The bits, and what the output is scaled and shifted by where it is."""
+    return (choice.bits, choice) if isinstance(choice, Modulated) else (choice, None)
+
 
 Chooser = Callable[[int, Tensor], LayerChoice]
 """Maps a layer's index in forward order, and the activation that it receives, to its bits."""

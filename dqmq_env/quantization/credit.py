@@ -17,11 +17,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dqmq_env.quantization.choice import RelaxedBits
+from dqmq_env.quantization.rows import take_rows
 
 _NEGLIGIBLE = 1e-3
 
-LayerAt = Callable[[Tensor, int], Tensor]
-"""Computes a layer on some images at the candidate of a given position."""
+LayerAt = Callable[[Tensor, int, Tensor], Tensor]
+"""Computes a layer on what some images are there, at the candidate of a position.
+
+The images' numbers in the batch come last.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,36 +54,14 @@ def split_by_candidate(sample: Tensor, batch: int) -> list[Part]:
     return parts
 
 
-def take_rows(x: Tensor, order: Tensor) -> Tensor:
-    """``x[order]``, by whole rows of memory, which also keeps the channels-last layout."""
-    if x.ndim != 4 or not x.is_contiguous(memory_format=torch.channels_last):
-        return x.index_select(0, order)
-    shape = (len(order), *x.shape[1:])
-    taken = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    source, target = (tensor.permute(0, 2, 3, 1).flatten(1) for tensor in (x, taken))
-    torch.index_select(source, 0, order, out=target)
-    return taken
-
-
-def reorder(x: Tensor, order: Tensor) -> Tensor:
-    """Rows of ``x`` in another order, in the memory layout of ``x``.
-
-    Args:
-        x: shape (N, ...).
-        order: a permutation of 0 to N - 1, int64.
-    """
-    reordered: Tensor = _Reorder.apply(x, order)
-    return reordered
-
-
 def credit_neighbours(
     output: Tensor, x: Tensor, choice: RelaxedBits, parts: Sequence[Part], layer_at: LayerAt
 ) -> Tensor:
     """Return ``output`` unchanged, and in the backward pass give ``probabilities`` their gradient.
 
     Args:
-        output: of the layer at the sampled candidates, shape (N, ...), part after part.
-        x: what the layer received, shape (N, ...), in the same order.
+        output: of the layer at the sampled candidates, shape (N, ...); not to be written into.
+        x: what the layer received, shape (N, ...); the same.
         choice: gives probabilities (G, K), and which neighbours are credited.
         parts: which images were computed at which candidate.
         layer_at: the layer.
@@ -88,19 +70,6 @@ def credit_neighbours(
         output, x.detach(), choice.probabilities, choice.credited, parts, layer_at
     )
     return credited
-
-
-class _Reorder(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, order: Tensor) -> Tensor:
-        ctx.save_for_backward(order)
-        return take_rows(x, order)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (order,) = ctx.saved_tensors
-        return take_rows(gradient, order.argsort()), None
 
 
 class _Credit(torch.autograd.Function):
@@ -123,15 +92,28 @@ class _Credit(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None, None, None]:
         output, x, probabilities = ctx.saved_tensors
         credit = torch.zeros_like(probabilities)
-        counts = [len(part.images) for part in ctx.parts]
-        slices = zip(x.split(counts), gradient.split(counts), output.split(counts), strict=True)
-        for part, (x_part, g_part, y_part) in zip(ctx.parts, slices, strict=True):
-            for position in _neighbours(part, probabilities, ctx.offsets):
-                change = ctx.layer_at(x_part, position).sub_(y_part).mul_(g_part)
-                credit[part.groups, position] = (
-                    change.flatten(1).sum(1).view(len(part.groups), -1).sum(1)
-                )
+        for part in ctx.parts:
+            positions = _neighbours(part, probabilities, ctx.offsets)
+            if not positions:
+                continue
+            g_part, x_part, y_part = (_rows(own, part) for own in (gradient, x, output))
+            for position in positions:
+                change = ctx.layer_at(x_part, position, part.images).sub_(y_part)
+                gains = _products(change, g_part).view(len(part.groups), -1).sum(1)
+                credit[part.groups, position] = gains
         return gradient, None, credit * (2 / len(ctx.offsets)), None, None, None
+
+
+def _rows(x: Tensor, part: Part) -> Tensor:
+    return x if len(part.images) == len(x) else take_rows(x, part.images)
+
+
+def _products(one: Tensor, other: Tensor) -> Tensor:
+    """The inner product of each image's numbers, shape (N,), without a copy of any."""
+    if one.ndim == 4 and one.is_contiguous(memory_format=torch.channels_last):
+        one, other = (x.permute(0, 2, 3, 1) for x in (one, other))
+    products: Tensor = torch.linalg.vecdot(one.flatten(1), other.flatten(1))
+    return products
 
 
 def _neighbours(part: Part, probabilities: Tensor, offsets: Sequence[int]) -> list[int]:

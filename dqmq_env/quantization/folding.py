@@ -78,6 +78,7 @@ def _fold(layer: nn.Module, norm: Any) -> None:
     )
     conv.bias = bias
     if isinstance(layer, QuantizedLayer):
+        layer.written_into = True  # for all that is known, by what followed the batch norm
         gain = torch.ones_like(norm.running_var) if norm.weight is None else norm.weight
         layer.output_scale = gain * (norm.running_var + norm.eps).rsqrt()
         layer.output_shift = -norm.running_mean * layer.output_scale

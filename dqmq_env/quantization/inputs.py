@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Taken = TypeVar("Taken")
 
-_FEW = 2
+FEW = 2
+"""Images that are passed through to see what a network does."""
 # no more than torch computes on one thread (its grain size), as calibration is many small steps
 _SAMPLED_VALUES = 2**15
 
@@ -41,7 +42,7 @@ def visit_inputs(
         visit: of a layer, and what was taken at each of its uses.
     """
     uses = Counter[int]()
-    _pass(network, x[:_FEW], lambda layer, _: uses.update([layer.index]))
+    _watch(network, x[:FEW], lambda layer, _: uses.update([layer.index]))
     taken: dict[int, list[Taken]] = {}
 
     def receive(layer: QuantizedLayer, activation: Tensor) -> None:
@@ -50,7 +51,7 @@ def visit_inputs(
         if len(held) == uses[layer.index]:
             visit(layer, taken.pop(layer.index))
 
-    _pass(network, x, receive)
+    _watch(network, x, receive)
 
 
 def sampled_values(activation: Tensor, uses: int = 1) -> Tensor:
@@ -60,7 +61,13 @@ def sampled_values(activation: Tensor, uses: int = 1) -> Tensor:
     return torch.cat([spaced, flat.min()[None], flat.max()[None]])
 
 
-def _pass(
+def float_pass(network: "QuantizedNetwork", x: Tensor) -> None:
+    """Pass images (N, C, H, W) through the network in float and in eval mode, for its hooks."""
+    with eval_mode(network):
+        network(x.clone(), lambda index, activation: LayerBits(FLOAT_BITS, FLOAT_BITS))
+
+
+def _watch(
     network: "QuantizedNetwork", x: Tensor, receive: Callable[[QuantizedLayer, Tensor], None]
 ) -> None:
     def hook(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -69,8 +76,7 @@ def _pass(
 
     handles = [layer.register_forward_pre_hook(hook) for layer in network.layers]
     try:
-        with eval_mode(network):
-            network(x.clone(), lambda index, activation: LayerBits(FLOAT_BITS, FLOAT_BITS))
+        float_pass(network, x)
     finally:
         for handle in handles:
             handle.remove()

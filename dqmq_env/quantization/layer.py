@@ -11,7 +11,13 @@ from dqmq_env.errors import AssignmentError
 from dqmq_env.quantization.alignment import Alignment
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.candidates import joint_options, telling_widths
-from dqmq_env.quantization.choice import Chooser, ImageBits, LayerChoice, Modulated
+from dqmq_env.quantization.choice import (
+    Chooser,
+    ImageBits,
+    LayerChoice,
+    RelaxedBits,
+    taken_apart,
+)
 from dqmq_env.quantization.grid import FLOAT_BITS, Grid, activation_grid
 from dqmq_env.quantization.kernel import Kernel
 from dqmq_env.quantization.per_image import compute_per_image
@@ -44,6 +50,8 @@ class QuantizedLayer(nn.Module):
         kernel: another way to compute the layer where no gradients are asked for, if there is one.
         output_scale: factor on each output channel of a batch norm that was folded in, shape (O,).
         output_shift: what it adds after that.
+        written_into: whether the network may write into what the layer gives; it may until
+            calibration has seen that it does not, and then what is kept of it need not be copied.
     """
 
     weight_log_step: nn.Parameter
@@ -80,6 +88,7 @@ class QuantizedLayer(nn.Module):
         self.rounded: RoundedWeights | None = None
         self.alignment: Alignment | None = None
         self.kernel: Kernel | None = None
+        self.written_into = True
         self.index = -1
         self.chooser: Chooser | None = None
         self.chosen: LayerChoice | None = None
@@ -100,16 +109,17 @@ class QuantizedLayer(nn.Module):
             AssignmentError: the bits are not among the candidates (nor 32, for float), or the
                 probabilities do not fit the batch.
         """
-        if isinstance(choice, Modulated):
-            return choice.applied(self.compute(x, choice.bits))
-        if isinstance(choice, LayerBits):
-            return self._at(x, choice)
-        if isinstance(choice, ImageBits):
-            return compute_per_image(self._at, x, choice.bits)
-        check_relaxed(self.spec.name, x, choice, len(self.options))
-        if choice.sample is None:
-            return expectation(self._at_candidate, x, choice.probabilities)
-        return sampled(self._at_candidate, x, choice)
+        bits, modulated = taken_apart(choice)
+        if isinstance(bits, RelaxedBits):
+            check_relaxed(self.spec.name, x, bits, len(self.options))
+            if bits.sample is not None:
+                return sampled(self._at_candidate, x, bits, modulated, self.written_into)
+            output = expectation(self._at_candidate, x, bits.probabilities)
+        elif isinstance(bits, ImageBits):
+            output = compute_per_image(self._at, x, bits.bits)
+        else:
+            output = self._at(x, bits)
+        return output if modulated is None else modulated.applied(output, self.written_into)
 
     @property
     def widths(self) -> tuple[int, ...]:

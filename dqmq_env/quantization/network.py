@@ -20,6 +20,7 @@ from dqmq_env.quantization.scheme import DEFAULT_SCHEME, Scheme
 from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.step_size import MeanSquaredError, StepSizeRule
 from dqmq_env.quantization.surgery import replace_module
+from dqmq_env.quantization.writes import note_writes
 
 Choice = TypeVar("Choice", bound=LayerChoice)
 
@@ -148,11 +149,14 @@ class QuantizedNetwork(nn.Module):
     ) -> None:
         """Set every step size from the weights and from a float pass over calibration images.
 
+        Layers learn besides whether the network writes into what they give.
+
         Args:
             x: normalised images, shape (N, C, H, W), from the train split.
             weight_rule: by default the least mean squared error.
             activation_rule: by default the least mean squared error.
         """
+        note_writes(self, x)
         for layer in self.layers:
             layer.calibrate_weights(weight_rule or MeanSquaredError())
         self._visit_values(

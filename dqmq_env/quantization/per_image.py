@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dqmq_env.errors import AssignmentError
 from dqmq_env.quantization.assignment import LayerBits
-from dqmq_env.quantization.credit import reorder, take_rows
+from dqmq_env.quantization.rows import in_order, reorder, take_rows
 
 LayerAt = Callable[[Tensor, LayerBits], Tensor]
 """Computes a layer on some images at the same bits."""
@@ -33,8 +33,9 @@ def compute_per_image(layer_at: LayerAt, x: Tensor, bits: tuple[LayerBits, ...])
         return layer_at(x, bits[0])
     order = torch.tensor([number for rows in images.values() for number in rows], device=x.device)
     if torch.is_grad_enabled():
-        parts = reorder(x, order).split([len(rows) for rows in images.values()])
-        pieces = [layer_at(part, pair) for part, pair in zip(parts, images, strict=True)]
+        with in_order(x, order) as together:
+            parts = together.split([len(rows) for rows in images.values()])
+            pieces = [layer_at(part, pair) for part, pair in zip(parts, images, strict=True)]
     else:
         pieces = _padded_pieces(layer_at, x, images)
     return reorder(torch.cat(pieces), order.argsort())

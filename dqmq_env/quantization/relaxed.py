@@ -1,13 +1,14 @@
 """A layer at relaxed bits: the mean over its candidates, or one of them for each group."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from dqmq_env.errors import AssignmentError
-from dqmq_env.quantization.choice import RelaxedBits
-from dqmq_env.quantization.credit import credit_neighbours, reorder, split_by_candidate
+from dqmq_env.quantization.choice import Modulated, RelaxedBits
+from dqmq_env.quantization.credit import Part, credit_neighbours, split_by_candidate
+from dqmq_env.quantization.rows import in_order, reorder
 
 AtCandidate = Callable[[Tensor, int], Tensor]
 """Computes the layer on some images (N, ...) at the candidate of a position."""
@@ -64,28 +65,48 @@ def expectation(at_candidate: AtCandidate, x: Tensor, probabilities: Tensor) -> 
     return total
 
 
-def sampled(at_candidate: AtCandidate, x: Tensor, choice: RelaxedBits) -> Tensor:
+def sampled(
+    at_candidate: AtCandidate,
+    x: Tensor,
+    choice: RelaxedBits,
+    modulated: Modulated | None,
+    written_into: bool,
+) -> Tensor:
     """The output at the sampled candidates; probabilities get their gradient by credit.
 
     Args:
         at_candidate: computes the layer.
         x: what it receives, shape (N, ...).
         choice: has a sample.
+        modulated: scale and offset that follow, if any do.
+        written_into: whether the network may write into what it gets.
     """
     assert choice.sample is not None
     parts = split_by_candidate(choice.sample, len(x))
-    if len(parts) > 1:
-        order = torch.cat([part.images for part in parts])
-        x = reorder(x, order)
-    pieces = [
-        at_candidate(piece, part.position)
-        for piece, part in zip(x.split([len(p.images) for p in parts]), parts, strict=True)
-    ]
-    output = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-    credited = torch.is_grad_enabled() and choice.probabilities.requires_grad
-    if credited:
-        output = credit_neighbours(output, x, choice, parts, at_candidate)
-    if len(parts) > 1:
-        return reorder(output, order.argsort())
-    # what was saved for credit must outlive a network that writes into what it gets
-    return output.clone() if credited else output
+    output = _by_parts(at_candidate, x, parts)
+    if modulated is not None:
+        output = modulated.applied(output, written_into)
+    if not torch.is_grad_enabled() or not choice.probabilities.requires_grad:
+        return output
+
+    def layer_at(own: Tensor, position: int, images: Tensor) -> Tensor:
+        plain = at_candidate(own, position)
+        if modulated is None:
+            return plain
+        return modulated.of(images, len(x)).applied(plain, written_into)
+
+    output = credit_neighbours(output, x, choice, parts, layer_at)
+    # what is kept for credit must outlive what is written
+    return output.clone() if written_into else output
+
+
+def _by_parts(at_candidate: AtCandidate, x: Tensor, parts: Sequence[Part]) -> Tensor:
+    if len(parts) == 1:
+        return at_candidate(x, parts[0].position)
+    order = torch.cat([part.images for part in parts])
+    with in_order(x, order) as rows:
+        pieces = [
+            at_candidate(piece, part.position)
+            for piece, part in zip(rows.split([len(p.images) for p in parts]), parts, strict=True)
+        ]
+    return reorder(torch.cat(pieces), order.argsort())

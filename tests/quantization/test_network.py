@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dqmq_env import BitAssignment, LayerBits, QuantizedNetwork
 from dqmq_env.errors import AssignmentError
 from dqmq_env.quantization.candidates import candidate_bits
-from dqmq_env.quantization.choice import RelaxedBits
+from dqmq_env.quantization.choice import Modulated, RelaxedBits
 from dqmq_env.quantization.quantizers import quantize
 from dqmq_env.quantization.step_size import LearnedStepSize, MinMax
 from dqmq_env.quantization.tracing import trace_layers
@@ -660,6 +660,50 @@ def test_networks_may_write_into_the_output_of_a_layer(
     for one, other in zip(*gradients, strict=True):
         assert (one is None) == (other is None)
         assert one is None or torch.equal(one, other)
+
+
+def test_calibration_sees_which_outputs_are_written_into(
+    quantize: Quantize, tiny_network: nn.Module, tiny_input: Tensor
+) -> None:
+    x = torch.randn(4, 1, 6, 6)
+    written = quantize(WritesIntoOutputs(in_place=True).eval(), x, BITS)
+    assert [layer.written_into for layer in written.layers] == [True, True, False]
+    left = quantize(WritesIntoOutputs(in_place=False).eval(), x, BITS)
+    assert not any(layer.written_into for layer in left.layers)
+    network = quantize(tiny_network, tiny_input, BITS)
+    assert not any(layer.written_into for layer in network.layers)
+    folded = network.folded().layers
+    assert any(layer.written_into for layer in folded)  # what follows is no batch norm any more
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 999), groups=st.sampled_from([1, 2, 6]), written=st.booleans())
+def test_credit_counts_what_is_scaled_and_shifted(
+    quantized: QuantizedNetwork, seed: int, groups: int, written: bool
+) -> None:
+    """As without: <dL/dz, z_k - z_s>, with z what the layer gives after scale and offset."""
+    generator = torch.Generator().manual_seed(seed)
+    layer = copy.deepcopy(quantized.layers[1])
+    layer.written_into = written
+    x = torch.rand(6, 4, 7, 7, generator=generator)
+    probabilities = torch.full((groups, 3), 1 / 3).requires_grad_()
+    sample = torch.randint(3, (groups,), generator=generator)
+    scale = torch.randn(groups, 4, generator=generator)
+    offset = torch.randn(groups, 4, generator=generator)
+    output = layer.compute(x, Modulated(RelaxedBits(probabilities, sample), scale, offset))
+    upstream = torch.randn(output.shape, generator=generator)
+    output.backward(upstream)
+
+    size = 6 // groups
+    outputs = [
+        layer.compute(x, Modulated(LayerBits(bits, bits), scale, offset)).detach() for bits in BITS
+    ]
+    gains = torch.stack([(upstream * own).flatten(1).sum(1) for own in outputs], 1)
+    gains = gains.unflatten(0, (groups, size)).sum(1)
+    gains = gains - gains.gather(1, sample[:, None])
+    near = (torch.arange(3) - sample[:, None]).abs() == 1
+    assert probabilities.grad is not None
+    torch.testing.assert_close(probabilities.grad, gains * near, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
