@@ -1,13 +1,13 @@
 """A layer on a batch whose images have bits of their own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from dqmq_env.errors import AssignmentError
 from dqmq_env.quantization.assignment import LayerBits
-from dqmq_env.quantization.rows import in_order, reorder, take_rows
+from dqmq_env.quantization.rows import computed_apart
 
 LayerAt = Callable[[Tensor, LayerBits], Tensor]
 """Computes a layer on some images at the same bits."""
@@ -31,26 +31,8 @@ def compute_per_image(layer_at: LayerAt, x: Tensor, bits: tuple[LayerBits, ...])
         images.setdefault(pair, []).append(number)
     if len(images) == 1:
         return layer_at(x, bits[0])
-    order = torch.tensor([number for rows in images.values() for number in rows], device=x.device)
-    if torch.is_grad_enabled():
-        with in_order(x, order) as together:
-            parts = together.split([len(rows) for rows in images.values()])
-            pieces = [layer_at(part, pair) for part, pair in zip(parts, images, strict=True)]
-    else:
-        pieces = _padded_pieces(layer_at, x, images)
-    return reorder(torch.cat(pieces), order.argsort())
-
-
-def _padded_pieces(
-    layer_at: LayerAt, x: Tensor, images: Mapping[LayerBits, Sequence[int]]
-) -> list[Tensor]:
-    """The outputs of images with equal bits, which do not depend on how many these are."""
-    pieces = []
-    for pair, rows in images.items():
-        padding = [rows[0]] * (_padded(len(rows)) - len(rows))
-        together = take_rows(x, torch.tensor([*rows, *padding], device=x.device))
-        pieces.append(layer_at(together, pair)[: len(rows)])
-    return pieces
+    pairs, parts = list(images), [torch.tensor(rows, device=x.device) for rows in images.values()]
+    return computed_apart(x, parts, lambda own, k: layer_at(own, pairs[k]), _padded)
 
 
 def _padded(count: int) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 from dqmq_env.errors import AssignmentError
 from dqmq_env.quantization.choice import Modulated, RelaxedBits
 from dqmq_env.quantization.credit import Part, credit_neighbours, split_by_candidate
-from dqmq_env.quantization.rows import in_order, reorder
+from dqmq_env.quantization.rows import computed_apart
 
 AtCandidate = Callable[[Tensor, int], Tensor]
 """Computes the layer on some images (N, ...) at the candidate of a position."""
@@ -103,10 +103,5 @@ def sampled(
 def _by_parts(at_candidate: AtCandidate, x: Tensor, parts: Sequence[Part]) -> Tensor:
     if len(parts) == 1:
         return at_candidate(x, parts[0].position)
-    order = torch.cat([part.images for part in parts])
-    with in_order(x, order) as rows:
-        pieces = [
-            at_candidate(piece, part.position)
-            for piece, part in zip(rows.split([len(p.images) for p in parts]), parts, strict=True)
-        ]
-    return reorder(torch.cat(pieces), order.argsort())
+    images = [part.images for part in parts]
+    return computed_apart(x, images, lambda own, k: at_candidate(own, parts[k].position))

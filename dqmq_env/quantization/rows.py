@@ -1,6 +1,6 @@
-"""Rows of a batch in another order, which cost no memory in training beside the batch itself."""
+"""Parts of a batch computed apart, in no more memory in training than the batch together takes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,57 +12,82 @@ from torch.autograd.function import once_differentiable
 
 def take_rows(x: Tensor, order: Tensor) -> Tensor:
     """``x[order]``, by whole rows of memory, which also keeps the channels-last layout."""
-    if x.ndim != 4 or not x.is_contiguous(memory_format=torch.channels_last):
+    if not _channels_last(x):
         return x.index_select(0, order)
     shape = (len(order), *x.shape[1:])
     taken = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    source, target = (tensor.permute(0, 2, 3, 1).flatten(1) for tensor in (x, taken))
-    torch.index_select(source, 0, order, out=target)
+    torch.index_select(_rows(x), 0, order, out=_rows(taken))
     return taken
 
 
-def reorder(x: Tensor, order: Tensor) -> Tensor:
-    """Rows of ``x`` in another order, in the memory layout of ``x``.
+def computed_apart(
+    x: Tensor,
+    parts: Sequence[Tensor],
+    compute: Callable[[Tensor, int], Tensor],
+    padded: Callable[[int], int] | None = None,
+) -> Tensor:
+    """What is computed of each part of a batch, one batch again.
+
+    Where gradients are enabled, nothing but ``x`` is kept of what is handed out: rows are taken
+    anew when they are gone back to. So ``x`` must not be written into before the backward pass.
 
     Args:
         x: shape (N, ...).
-        order: a permutation of 0 to N - 1, int64.
+        parts: the images of each part, int64; each from 0 to N - 1 is in one of them.
+        compute: of rows (n, ...), and of the number of their part, from 0.
+        padded: without gradients, how many rows are computed where there are so many; what is
+            added is a row of the part once more, and is left out of the result.
     """
-    reordered: Tensor = _Reorder.apply(x, order)
-    return reordered
+    if torch.is_grad_enabled():
+        order = torch.cat(list(parts))
+        with _in_order(x, order) as rows:
+            split = rows.split([len(part) for part in parts])
+            together = torch.cat([compute(own, number) for number, own in enumerate(split)])
+        reordered: Tensor = _Reorder.apply(together, order.argsort())
+        return reordered
+
+    def pieces() -> Iterator[Tensor]:
+        for number, part in enumerate(parts):
+            more = 0 if padded is None else padded(len(part)) - len(part)
+            own = torch.cat([part, part[:1].expand(more)]) if more else part
+            yield compute(take_rows(x, own), number)[: len(part)]
+
+    return _put_rows(pieces(), parts)
+
+
+def _put_rows(pieces: Iterable[Tensor], places: Sequence[Tensor]) -> Tensor:
+    """One batch of pieces, each of which is let go of before the next one needs memory."""
+    batch: Tensor | None = None
+    for piece, own in zip(pieces, places, strict=True):
+        if batch is None:
+            last = torch.channels_last if _channels_last(piece) else torch.contiguous_format
+            shape = (sum(map(len, places)), *piece.shape[1:])
+            batch = torch.empty(shape, dtype=piece.dtype, device=piece.device, memory_format=last)
+        _rows(batch).index_copy_(0, own, _rows(piece))
+    assert batch is not None
+    return batch
 
 
 @contextmanager
-def in_order(x: Tensor, order: Tensor) -> Iterator[Tensor]:
-    """Rows of ``x`` in another order, of which nothing is kept for the backward pass but ``x``.
-
-    What is computed of them within the block, and saves them or consecutive rows of them, takes
-    them anew when it is gone back to.
-
-    Args:
-        x: shape (N, ...); not to be written into before the backward pass.
-        order: a permutation of 0 to N - 1, int64.
-    """
-    rows = reorder(x, order)
-    if not torch.is_grad_enabled():
-        yield rows
-        return
+def _in_order(x: Tensor, order: Tensor) -> Iterator[Tensor]:
+    """Rows of ``x`` in another order, which are not saved within the block; ``x`` is."""
+    rows: Tensor = _Reorder.apply(x, order)
     memory, layout, held = rows.untyped_storage().data_ptr(), rows.stride(), x.detach()
     version = x._version
 
-    def pack(tensor: Tensor) -> "Tensor | _Rows":
+    def pack(tensor: Tensor) -> Tensor | _Taken:
         same = tensor.untyped_storage().data_ptr() == memory
         if not same or tensor.stride() != layout or tensor.shape[1:] != x.shape[1:]:
             return tensor
         first = tensor.storage_offset() // layout[0]
-        return _Rows(held, order[first : first + len(tensor)], version)
+        return _Taken(held, order[first : first + len(tensor)], version)
 
     with torch.autograd.graph.saved_tensors_hooks(pack, _unpack):
         yield rows
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _Taken:
     """Rows of a tensor that are taken when they are asked for."""
 
     x: Tensor
@@ -70,12 +95,21 @@ class _Rows:
     version: int
 
 
-def _unpack(kept: Tensor | _Rows) -> Tensor:
+def _unpack(kept: Tensor | _Taken) -> Tensor:
     if isinstance(kept, Tensor):
         return kept
     if kept.x._version != kept.version:
         raise RuntimeError("what a layer received was written into before the backward pass")
     return take_rows(kept.x, kept.order)
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """A batch as a matrix of one row for each image, a view where it lies so in memory."""
+    return (x.permute(0, 2, 3, 1) if _channels_last(x) else x).flatten(1)
 
 
 class _Reorder(torch.autograd.Function):
