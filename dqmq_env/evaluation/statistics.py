@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dqmq_env.evaluation.statistic_table import SPACING
+from dqmq_env.quantization.memory import is_channels_last
 
 
 def activation_statistics(x: Tensor, reach: Tensor, groups: int = 1) -> Tensor:
@@ -100,15 +101,11 @@ def _moments(x: Tensor, groups: int) -> Tensor:
     if torch.is_grad_enabled() and x.requires_grad:
         moments: Tensor = _Moments.apply(x, groups)
         return moments
-    rows = _looked_at(x, _channels_last(x)).reshape(groups, -1)
+    rows = _looked_at(x, is_channels_last(x)).reshape(groups, -1)
     magnitudes = rows.abs()
     means, peaks = magnitudes.mean(1), magnitudes.amax(1)
     squares = torch.linalg.vecdot(rows, rows) / rows.shape[1]
     return torch.stack((means, squares, magnitudes.sign_().mean(1), peaks), 1)
-
-
-def _channels_last(x: Tensor) -> bool:
-    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _looked_at(x: Tensor, channels_last: bool) -> Tensor:
@@ -132,7 +129,7 @@ class _Moments(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         x, moments = ctx.saved_tensors
-        channels_last = _channels_last(x)
+        channels_last = is_channels_last(x)
         seen = _looked_at(x, channels_last)
         rows = seen.reshape(len(moments), -1)
         to_mean, to_square, _, to_peak = gradient[:, :, None].unbind(1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dqmq_env.quantization.choice import RelaxedBits
+from dqmq_env.quantization.memory import is_channels_last
 from dqmq_env.quantization.rows import take_rows
 
 _NEGLIGIBLE = 1e-3
@@ -96,7 +97,7 @@ class _Credit(torch.autograd.Function):
             positions = _neighbours(part, probabilities, ctx.offsets)
             if not positions:
                 continue
-            g_part, x_part, y_part = (_rows(own, part) for own in (gradient, x, output))
+            g_part, x_part, y_part = (_of_part(own, part) for own in (gradient, x, output))
             for position in positions:
                 change = ctx.layer_at(x_part, position, part.images).sub_(y_part)
                 gains = _products(change, g_part).view(len(part.groups), -1).sum(1)
@@ -104,13 +105,13 @@ class _Credit(torch.autograd.Function):
         return gradient, None, credit * (2 / len(ctx.offsets)), None, None, None
 
 
-def _rows(x: Tensor, part: Part) -> Tensor:
+def _of_part(x: Tensor, part: Part) -> Tensor:
     return x if len(part.images) == len(x) else take_rows(x, part.images)
 
 
 def _products(one: Tensor, other: Tensor) -> Tensor:
     """The inner product of each image's numbers, shape (N,), without a copy of any."""
-    if one.ndim == 4 and one.is_contiguous(memory_format=torch.channels_last):
+    if is_channels_last(one):
         one, other = (x.permute(0, 2, 3, 1) for x in (one, other))
     products: Tensor = torch.linalg.vecdot(one.flatten(1), other.flatten(1))
     return products

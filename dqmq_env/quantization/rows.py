@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dqmq_env.quantization.memory import is_channels_last
+
 
 def take_rows(x: Tensor, order: Tensor) -> Tensor:
     """``x[order]``, by whole rows of memory, which also keeps the channels-last layout."""
-    if not _channels_last(x):
+    if not is_channels_last(x):
         return x.index_select(0, order)
     shape = (len(order), *x.shape[1:])
     taken = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
@@ -60,7 +62,7 @@ def _put_rows(pieces: Iterable[Tensor], places: Sequence[Tensor]) -> Tensor:
     batch: Tensor | None = None
     for piece, own in zip(pieces, places, strict=True):
         if batch is None:
-            last = torch.channels_last if _channels_last(piece) else torch.contiguous_format
+            last = torch.channels_last if is_channels_last(piece) else torch.contiguous_format
             shape = (sum(map(len, places)), *piece.shape[1:])
             batch = torch.empty(shape, dtype=piece.dtype, device=piece.device, memory_format=last)
         _rows(batch).index_copy_(0, own, _rows(piece))
@@ -103,13 +105,9 @@ def _unpack(kept: Tensor | _Taken) -> Tensor:
     return take_rows(kept.x, kept.order)
 
 
-def _channels_last(x: Tensor) -> bool:
-    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
-
-
 def _rows(x: Tensor) -> Tensor:
     """A batch as a matrix of one row for each image, a view where it lies so in memory."""
-    return (x.permute(0, 2, 3, 1) if _channels_last(x) else x).flatten(1)
+    return (x.permute(0, 2, 3, 1) if is_channels_last(x) else x).flatten(1)
 
 
 class _Reorder(torch.autograd.Function):
