@@ -17,13 +17,11 @@ from torch import Tensor, nn
 from agents.hybrid.eight_bits import MAC_BOPS, product
 from agents.hybrid.eyes import IMAGE_SOURCES, Scene
 from agents.hybrid.view import View
-from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.choice import Chooser, LayerChoice, Modulated
-from dqmq_env.quantization.grid import FLOAT_BITS
+from dqmq_env.quantization.inputs import float_pass
 from dqmq_env.quantization.layer import QuantizedLayer
 from dqmq_env.quantization.network import QuantizedNetwork
 from dqmq_env.quantization.spec import LayerSpec
-from dqmq_env.quantization.surgery import eval_mode
 
 
 class Modulation(nn.Module):
@@ -103,16 +101,11 @@ class Modulation(nn.Module):
             spread = output.transpose(0, 1).flatten(1).std(1)
             getattr(self, f"unit_{number}").copy_(spread.clamp_min(1e-3 * spread.mean()))
 
-        handles = [
+        hooks = [
             network.layers[index].register_forward_hook(partial(note, number))
             for number, index in enumerate(self.followed)
         ]
-        try:
-            with eval_mode(network):
-                network(x, lambda index, activation: LayerBits(FLOAT_BITS, FLOAT_BITS))
-        finally:
-            for handle in handles:
-                handle.remove()
+        float_pass(network, x, hooks)
 
     def folded(self, network: QuantizedNetwork) -> "Modulation":
         """A copy that does behind the batch norms that were folded what this one does before them.

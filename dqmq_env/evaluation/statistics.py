@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dqmq_env.evaluation.statistic_table import SPACING
-from dqmq_env.quantization.memory import is_channels_last
+from dqmq_env.quantization.rows import is_channels_last
 
 
 def activation_statistics(x: Tensor, reach: Tensor, groups: int = 1) -> Tensor:

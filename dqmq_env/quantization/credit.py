@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dqmq_env.quantization.choice import RelaxedBits
-from dqmq_env.quantization.memory import is_channels_last
-from dqmq_env.quantization.rows import take_rows
+from dqmq_env.quantization.rows import is_channels_last, take_rows
 
 _NEGLIGIBLE = 1e-3
 

@@ -1,12 +1,13 @@
-"""What the layers of a network receive in a float pass, over all uses of a layer."""
+"""What the layers of a network receive in a float pass, and what becomes of what they give."""
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.grid import FLOAT_BITS
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 
 Taken = TypeVar("Taken")
 
-FEW = 2
-"""Images that are passed through to see what a network does."""
+_FEW = 2
 # no more than torch computes on one thread (its grain size), as calibration is many small steps
 _SAMPLED_VALUES = 2**15
 
@@ -42,7 +42,7 @@ def visit_inputs(
         visit: of a layer, and what was taken at each of its uses.
     """
     uses = Counter[int]()
-    _watch(network, x[:FEW], lambda layer, _: uses.update([layer.index]))
+    _watch(network, x[:_FEW], lambda layer, _: uses.update([layer.index]))
     taken: dict[int, list[Taken]] = {}
 
     def receive(layer: QuantizedLayer, activation: Tensor) -> None:
@@ -61,10 +61,40 @@ def sampled_values(activation: Tensor, uses: int = 1) -> Tensor:
     return torch.cat([spaced, flat.min()[None], flat.max()[None]])
 
 
-def float_pass(network: "QuantizedNetwork", x: Tensor) -> None:
-    """Pass images (N, C, H, W) through the network in float and in eval mode, for its hooks."""
-    with eval_mode(network):
-        network(x.clone(), lambda index, activation: LayerBits(FLOAT_BITS, FLOAT_BITS))
+@torch.no_grad()
+def note_writes(network: "QuantizedNetwork", x: Tensor) -> None:
+    """Tell each layer whether the network writes into what it gives, as ``y += x`` does.
+
+    Args:
+        network: left in the mode that it was in.
+        x: normalised images, shape (N, C, H, W), of which a few are passed through.
+    """
+    given: list[tuple[QuantizedLayer, Tensor, int]] = []
+
+    def note(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        assert isinstance(layer, QuantizedLayer)
+        given.append((layer, output, output._version))
+
+    float_pass(network, x[:_FEW], [own.register_forward_hook(note) for own in network.layers])
+    for layer in network.layers:
+        uses = [(output, version) for own, output, version in given if own is layer]
+        layer.written_into = any(output._version != version for output, version in uses)
+
+
+def float_pass(network: "QuantizedNetwork", x: Tensor, hooks: Sequence[RemovableHandle]) -> None:
+    """Pass images (N, C, H, W) through the network in float and in eval mode.
+
+    Args:
+        network: left in the mode that it was in.
+        x: normalised images; not changed.
+        hooks: on its layers, removed afterwards.
+    """
+    try:
+        with eval_mode(network):
+            network(x.clone(), lambda index, activation: LayerBits(FLOAT_BITS, FLOAT_BITS))
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _watch(
@@ -74,9 +104,4 @@ def _watch(
         assert isinstance(layer, QuantizedLayer)
         receive(layer, inputs[0])
 
-    handles = [layer.register_forward_pre_hook(hook) for layer in network.layers]
-    try:
-        float_pass(network, x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    float_pass(network, x, [layer.register_forward_pre_hook(hook) for layer in network.layers])

@@ -14,13 +14,12 @@ from dqmq_env.quantization.assignment import BitAssignment, LayerBits
 from dqmq_env.quantization.choice import Chooser, LayerChoice, RelaxedBits
 from dqmq_env.quantization.folding import fold_in_place
 from dqmq_env.quantization.grid import FLOAT_BITS
-from dqmq_env.quantization.inputs import sampled_values, visit_inputs
+from dqmq_env.quantization.inputs import note_writes, sampled_values, visit_inputs
 from dqmq_env.quantization.layer import QuantizedLayer
 from dqmq_env.quantization.scheme import DEFAULT_SCHEME, Scheme
 from dqmq_env.quantization.spec import LayerSpec
 from dqmq_env.quantization.step_size import MeanSquaredError, StepSizeRule
 from dqmq_env.quantization.surgery import replace_module
-from dqmq_env.quantization.writes import note_writes
 
 Choice = TypeVar("Choice", bound=LayerChoice)
 

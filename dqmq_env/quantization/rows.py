@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dqmq_env.quantization.memory import is_channels_last
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether the channels of a place of a feature map (N, C, H, W) lie next to each other."""
+    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def take_rows(x: Tensor, order: Tensor) -> Tensor:

@@ -69,10 +69,15 @@ def test_without_gradients_the_input_becomes_the_result(rows: int) -> None:
 @pytest.mark.parametrize("keep_input", [False, True])
 def test_the_result_may_be_written_into_where_the_input_is_kept(keep_input: bool) -> None:
     x, scale, offset, upstream = drawn(SHAPES[0], 4, 0)
-    result = scale_and_shift(x, (scale.abs() + 1).requires_grad_(), offset, keep_input)
+    scale = (scale.abs() + 1).requires_grad_()
+    result = scale_and_shift(x, scale, offset, keep_input)
     result.relu_()
     if keep_input:
-        result.backward(upstream)
+        apart = (x * scale[..., None, None] + offset[..., None, None]).relu()
+        torch.testing.assert_close(
+            torch.autograd.grad(result, scale, upstream),
+            torch.autograd.grad(apart, scale, upstream),
+        )
     else:
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             result.backward(upstream)
