@@ -13,6 +13,7 @@ from torch import Tensor
 from agents.hybrid.costing import Costing
 from agents.hybrid.deployed import DynamicNetwork
 from agents.hybrid.eyes import Scene
+from agents.hybrid.grids import without_idle_grids
 from agents.hybrid.objective import HybridObjective
 from agents.hybrid.policy import decided_layers, make_policy
 from agents.hybrid.rest import Rest
@@ -42,7 +43,9 @@ class HybridAgent:
     Args:
         env: an environment of the suite over a live network; its problem gives the network, the
             images, the candidate bits and the granularity.
-        settings: of the policy; those of the preset ``by-value`` when left out.
+        settings: of the policy; those of the preset ``by-value`` when left out. Grids of layers do
+            not follow where batch norms undo it, see
+            :func:`~agents.hybrid.grids.without_idle_grids`.
         schedule: of the training; with a learning rate of 0 the policy alone learns, over weights
             as post-training quantisation leaves them.
         folder: of resumable states and TensorBoard events; ``None`` keeps nothing.
@@ -70,12 +73,14 @@ class HybridAgent:
         device: str = "auto",
     ) -> None:
         self.problem = problem = _live_problem(env)
-        self.settings = settings = settings or preset()
         self.schedule = schedule = schedule or Schedule()
         self.folder = folder
         self.device = choose_device(device)
         learns = schedule.learning_rate > 0
         self.network = problem.trainable() if learns else problem.post_trained()
+        self.settings = settings = without_idle_grids(
+            settings or preset(), self.network, problem.granularity, schedule.batch
+        )
         if settings.align:
             self.network.align(problem.normalize(problem.calibration))
         with torch.random.fork_rng(devices=[]):

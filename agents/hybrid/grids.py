@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -9,7 +10,9 @@ from agents.hybrid.eyes import Scene
 from agents.hybrid.modulation import Modulation
 from agents.hybrid.settings import HybridSettings
 from agents.hybrid.standardization import Standardization
+from dqmq_env.errors import SettingError
 from dqmq_env.quantization.choice import Chooser
+from dqmq_env.quantization.folding import batch_norms
 from dqmq_env.quantization.network import QuantizedNetwork
 
 
@@ -95,3 +98,35 @@ def make_grids(network: QuantizedNetwork, settings: HybridSettings, sees: Sequen
     if sees and "input" in settings.follow:
         standardization = Standardization(network.specs[0].input_shape)
     return Grids(modulation, standardization)
+
+
+def without_idle_grids(
+    settings: HybridSettings, network: QuantizedNetwork, granularity: str, batch: int
+) -> HybridSettings:
+    """Settings where grids of layers do not follow if batch norms undo it in training.
+
+    They do where a training batch is one group, so that all of it is scaled and shifted alike, and
+    where nothing but batch norms, with the statistics of that batch, sees what layers give.
+
+    Args:
+        settings: of the training.
+        network: that is trained.
+        granularity: what bits follow.
+        batch: images of a training batch.
+
+    Raises:
+        SettingError: nothing else is to follow.
+    """
+    alike = granularity == "batch" and settings.group == batch
+    if not alike or "grids" not in settings.follow:
+        return settings
+    normalized = {id(layer) for layer, _ in batch_norms(network.network)}
+    if not all(id(layer) in normalized for layer in network.layers[:-1]):
+        return settings
+    follow = tuple(name for name in settings.follow if name != "grids")
+    if not follow:
+        raise SettingError(
+            f"follow: got ['grids'] with group={settings.group} and batches of {batch}, whose "
+            "batch norms undo it; allowed are smaller groups"
+        )
+    return replace(settings, follow=follow)

@@ -91,7 +91,8 @@ class HybridSettings:
         first_temperature: of the distribution over bits at the start.
         last_temperature: when the policy has learned; until then it falls exponentially.
         group: consecutive images of a training batch that share their bits (and, under the
-            granularity ``batch``, their condition); images of granularity ``image`` never do.
+            granularity ``batch``, their condition); images of granularity ``image`` never do. Where
+            it is the whole batch, batch norms would undo grids of layers, which then do not follow.
         embedding: size of what the policy makes of what it sees.
         value_images: training images whose losses at every width (in use, after training) values
             are fitted to, each time; no more than the training itself has.

@@ -31,20 +31,33 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 
 def fold_in_place(network: nn.Module) -> None:
     """As :func:`fold_batch_norm`, but the network itself, in eval mode, is changed."""
+    for layer, norm in batch_norms(network):
+        _fold(layer, norm)
+        replace_module(network, norm, nn.Identity())
+
+
+def batch_norms(network: nn.Module) -> list[tuple[nn.Module, nn.BatchNorm2d]]:
+    """Each convolution, quantised or not, whose output goes to one batch norm alone, and that norm.
+
+    There are none where the code of the network cannot be traced.
+    """
     try:
         graph = trace_graph(network)
     except NetworkError:
-        return
+        return []
     modules = dict(network.named_modules())
     uses: dict[str, int] = {}
     for node in graph.graph.nodes:
         if node.op == "call_module":
             uses[node.target] = uses.get(node.target, 0) + 1
+    found = []
     for node in graph.graph.nodes:
         source = _foldable_source(node, modules, uses)
         if source is not None:
-            _fold(modules[source], modules[node.target])
-            replace_module(network, modules[node.target], nn.Identity())
+            norm = modules[node.target]
+            assert isinstance(norm, nn.BatchNorm2d)
+            found.append((modules[source], norm))
+    return found
 
 
 def _foldable_source(node: Node, modules: dict[str, nn.Module], uses: dict[str, int]) -> str | None:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.hybrid.agent import HybridAgent
 from agents.hybrid.eight_bits import product
 from agents.hybrid.export import HybridPolicy
 from agents.hybrid.settings import HybridSettings
+from dqmq_env.data import ImageData
 from dqmq_env.envs.single import BitWidthEnv
 from dqmq_env.errors import SettingError
 from dqmq_env.problem.network_problem import NetworkProblem
@@ -229,6 +230,64 @@ def test_groups_share_their_grids_and_static_agents_have_one(
     if granularity == "static":
         assert agent.policy.grids.modulation is None
     assert len(agent.deployed()(images).bits.unique(dim=0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("granularity", "group", "follows"),
+    [("batch", 32, False), ("batch", 8, True), ("image", 32, True)],
+)
+def test_grids_do_not_follow_where_batch_norms_undo_it(
+    granularity: str,
+    group: int,
+    follows: bool,
+    make_problem: Callable[..., NetworkProblem],
+    tmp_path: Path,
+) -> None:
+    env = BitWidthEnv(make_problem(granularity))
+    agent = agent_by_value(env.problem, group=group, follow=("bits", "grids", "input"))
+    assert (agent.policy.grids.modulation is not None) == follows
+    assert agent.policy.grids.standardization is not None
+    assert agent.settings.follow == (("bits", "grids", "input") if follows else ("bits", "input"))
+    agent.save(tmp_path / "agent.dqmq")
+    loaded = HybridAgent.load(tmp_path / "agent.dqmq", env, device="cpu")
+    assert loaded.settings == agent.settings
+    images = mixed_images(env.problem, 16)
+    assert torch.equal(loaded.deployed()(images).logits, agent.deployed()(images).logits)
+
+
+@pytest.mark.parametrize(("groups", "undone"), [(1, True), (4, False)])
+def test_batch_norms_undo_what_is_the_same_for_a_batch(
+    groups: int, undone: bool, make_problem: Callable[..., NetworkProblem]
+) -> None:
+    agent = agent_by_value(make_problem("batch"), group=8, follow=("bits", "grids"))
+    modulation, images = agent.policy.grids.modulation, mixed_images(agent.problem, 32)
+    assert modulation is not None
+    scene, x = agent.policy.scene(images, groups), agent.problem.normalize(images)
+    found = []
+    agent.network.train()
+    with torch.no_grad():
+        for size in (0, 0.1):
+            for parameter in modulation.parameters():
+                parameter.add_(size * torch.randn(parameter.shape))
+            chooser = modulation.around(lambda index, activation: LayerBits(32, 32), scene)
+            found.append(agent.network(x, chooser))
+    assert torch.allclose(*found, atol=1e-3, rtol=1e-3) == undone
+
+
+def test_grids_follow_where_no_batch_norm_undoes_it(tiny_data: ImageData) -> None:
+    convolutions = [nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 4, 3, 2), nn.ReLU()]
+    network = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(4 * 6 * 6, 10))
+    problem = NetworkProblem.over(network.eval(), tiny_data, bits=(2, 4), calibration_images=40)
+    agent = agent_by_value(problem, group=32, follow=("grids",), budget=0.9)
+    assert problem.granularity == "batch"
+    assert agent.policy.grids.modulation is not None
+
+
+def test_grids_alone_are_refused_where_batch_norms_undo_them(
+    make_problem: Callable[..., NetworkProblem],
+) -> None:
+    with pytest.raises(SettingError, match="group=32 and batches of 32, whose batch norms undo"):
+        agent_by_value(make_problem("batch"), group=32, follow=("grids",))
 
 
 @pytest.mark.parametrize(
