@@ -2,7 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -24,6 +27,10 @@ from dqmq_env.files import atomic_write_text
 from dqmq_env.training.run_folder import SETTINGS
 
 _PICTURE = "points-above.png"
+_DEARER = (
+    "On the mixture: where the agent is not below an opponent that was trained for a higher "
+    "budget, it needs no more than that share of the opponent's BOPs for the same accuracy."
+)
 _SETS = {SEEN: "the mixture that was trained on", UNSEEN: "corruptions that were held out"}
 
 
@@ -40,7 +47,10 @@ def write_overview(runs: Sequence[Path], output: Path) -> str:
     Raises:
         ResultError: an experiment has no results of the agent by image and an opponent.
     """
-    found = {name: own for run in runs for name, own in _budgets_of(run).items()}
+    experiments = [_Experiment.of(run) for run in runs]
+    found = {
+        own.title(budget): own.budgets[budget] for own in experiments for budget in own.compared
+    }
     output.mkdir(parents=True, exist_ok=True)
     opponents = _ordered(found)
     leads = {
@@ -66,23 +76,45 @@ def write_overview(runs: Sequence[Path], output: Path) -> str:
     ]
     for images, what in _SETS.items():
         parts += [f"## On {what}", _points(found, opponents, images)]
+    parts += ["## Beside opponents that spend more", _DEARER, _dearer(experiments, opponents)]
     parts += ["## Images evaluated to find the bits", _effort(found, opponents)]
     atomic_write_text(output / "report.md", "\n\n".join(parts) + "\n")
     return f"{output / 'report.md'}: {len(found)} comparisons"
 
 
-def _budgets_of(run: Path) -> dict[str, list[RunResult]]:
-    """Experiment and budget to results, where the agent has any by image."""
-    known = load_results(run / "results")
-    found = {}
-    for budget, own in by_budget(known).items():
-        methods = {result.run.method for result in own}
-        if IMAGE in methods and methods & set(OPPONENTS):
-            settings = json.loads((run / SETTINGS).read_text(encoding="utf-8"))
-            found[f"{settings['name']}, {100 * budget:.3g}%"] = own
-    if not found:
-        raise ResultError(f"runs: got {run}, which compares {IMAGE!r} with no opponent")
-    return found
+@dataclass(frozen=True)
+class _Experiment:
+    """All results of an experiment.
+
+    Attributes:
+        name: of its study.
+        budgets: to the results at each, ascending.
+    """
+
+    name: str
+    budgets: Mapping[float, Sequence[RunResult]]
+
+    @classmethod
+    def of(cls, run: Path) -> Self:
+        """What a folder holds."""
+        budgets = by_budget(load_results(run / "results"))
+        settings = json.loads((run / SETTINGS).read_text(encoding="utf-8")) if budgets else {}
+        found = cls(settings.get("name", run.name), budgets)
+        if not found.compared:
+            raise ResultError(f"runs: got {run}, which compares {IMAGE!r} with no opponent")
+        return found
+
+    @property
+    def compared(self) -> list[float]:
+        """The budgets at which the agent was judged by image, and an opponent."""
+        methods = {
+            budget: {own.run.method for own in found} for budget, found in self.budgets.items()
+        }
+        return [own for own, names in methods.items() if IMAGE in names and names & set(OPPONENTS)]
+
+    def title(self, budget: float) -> str:
+        """Of a column."""
+        return f"{self.name}, {100 * budget:.3g}%"
 
 
 def _ordered(found: Mapping[str, Sequence[RunResult]]) -> list[str]:
@@ -119,6 +151,24 @@ def _lead(results: Sequence[RunResult], opponent: str, images: str) -> Differenc
 
 def _said(lead: Difference | None) -> str:
     return "-" if lead is None else f"{signed(lead.points)} ({lead.seeds})"
+
+
+def _dearer(experiments: Sequence[_Experiment], opponents: Sequence[str]) -> str:
+    """The agent's lead over opponents at higher budgets than its own, on the mixture."""
+    rows = []
+    for experiment in experiments:
+        for budget, other in product(experiment.compared, experiment.budgets):
+            agents = by_method(experiment.budgets[budget])[IMAGE]
+            against = by_method(experiment.budgets[other])
+            for opponent in opponents if other > budget else ():
+                runs = against.get(opponent, [])
+                lead = difference([*agents, *runs], IMAGE, opponent)
+                if lead is not None:
+                    own, its = cost_of(agents), cost_of(runs)
+                    costs = [f"{own:.2f}%", opponent, f"{its:.2f}%", f"{own / its:.2f}"]
+                    rows.append([experiment.name, *costs, _said(lead)])
+    heading = [f"{IMAGE}, at", "opponent", "at", "share of its BOPs", "points above it"]
+    return table(["experiment", *heading], rows)
 
 
 def _effort(found: Mapping[str, Sequence[RunResult]], opponents: Sequence[str]) -> str:

@@ -214,6 +214,24 @@ def test_the_overview_has_each_lead_over_each_opponent(done: Path, tmp_path: Pat
     assert (tmp_path / "points-above.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_overview_tells_of_opponents_that_spend_more(done: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(done, run)
+    image, static = load_results(run / "results")
+    known = static.rows[SEEN]
+    dearer = [replace(row, cost=2 * row.cost, correct=row.correct // 2) for row in known]
+    higher = replace(static.run, budget=2 * static.run.budget)
+    replace(static, run=higher, rows={**static.rows, SEEN: dearer}).save(run / "results")
+    main(["overview", str(run), "--output", str(tmp_path)])
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    own, its = 100 * image.cost(SEEN), 200 * static.cost(SEEN)
+    correct, looks = sum(row.correct for row in dearer), sum(row.images for row in dearer)
+    lead = 100 * (image.accuracy(SEEN) - correct / looks)
+    row = f"| {own:.2f}% | hybrid, static | {its:.2f}% | {own / its:.2f} | {lead:+.2f} (1) |"
+    assert text.count(row) == 1
+    assert text.count("**hybrid, by image**") == 2  # the higher budget has no column of its own
+
+
 def test_an_overview_of_no_opponents_is_refused(
     done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
