@@ -19,7 +19,7 @@ commands:
   search    find the bits of a network's layers under a budget, in seconds
   train     train the hybrid agent: bits that follow each image
   tune      train a network's weights at the bits that a search has found
-  demo      the demonstration: the hybrid agent beside uniform bits
+  demo      the demonstration: the hybrid agent beside static and uniform bits
   bench     run a suite of agents, tasks and seeds, here or on many machines
   report    a page, pictures and plain numbers from the results of a bench
   export    write a quantised network to a small file

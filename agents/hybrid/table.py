@@ -19,6 +19,7 @@ def print_table(evaluations: Sequence[Evaluation]) -> None:
         title="test split: accuracy in percent; BOPs in percent of those at 8 bits",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
     table.add_column("condition", no_wrap=True)
     for evaluation in evaluations:
