@@ -159,16 +159,14 @@ def main(rounds: int = 8, threads: int = 2, output: Path = Path("benchmarks/HYBR
         output: the Markdown file.
     """
     torch.set_num_threads(threads)
-    parts: list[Callable[[], Row]] = [
-        partial(training_row, "batch", "<= 1.6", rounds),
-        partial(memory_row, "batch", rounds),
-    ]
+    parts: list[Callable[[], Row]] = []
     for name in _AGENTS:
-        parts += [
-            partial(training_row, "image", "<= 2.5", rounds, name),
-            partial(deployed_row, rounds, name),
-            partial(memory_row, "image", rounds, name),
-        ]
+        for granularity, bar in (("batch", "<= 1.6"), ("image", "<= 2.5")):
+            parts += [
+                partial(training_row, granularity, bar, rounds, name),
+                partial(memory_row, granularity, rounds, name),
+            ]
+        parts.append(partial(deployed_row, rounds, name))
     made = []
     with progress(len(parts), "bench", "row") as bar:
         for part in parts:
