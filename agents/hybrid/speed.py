@@ -8,6 +8,7 @@ import ctypes
 import gc
 import multiprocessing
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,8 @@ def peak_memory(granularity: str, name: str | None) -> int:
 
 
 def _peak(granularity: str, name: str | None) -> int:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(peak_memory, (granularity, name))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(peak_memory, granularity, name).result()
 
 
 def _reset_peak() -> int:
