@@ -246,7 +246,7 @@ def test_onnx_takes_the_same_decisions_in_another_process(
         ("image", {"sees": ("channels",)}, {"bits": (1, 2, 4), "weight_bits": 2}),
         ("image", BY_VALUE, {"bits": (1, 2, 4), "weight_bits": 2}),
         ("image", IN_ALL, {"bits": (1, 2, 4), "weight_bits": 2}),
-        ("batch", {"follow": ("grids",)}, {}),
+        ("batch", {"follow": ("grids",), "group": 16}, {}),
     ],
 )
 def test_onnx_of_other_policies(
