@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Self
@@ -87,22 +88,25 @@ class _Experiment:
     """All results of an experiment.
 
     Attributes:
-        name: of its study.
+        run: its folder.
         budgets: to the results at each, ascending.
     """
 
-    name: str
+    run: Path
     budgets: Mapping[float, Sequence[RunResult]]
 
     @classmethod
     def of(cls, run: Path) -> Self:
         """What a folder holds."""
-        budgets = by_budget(load_results(run / "results"))
-        settings = json.loads((run / SETTINGS).read_text(encoding="utf-8")) if budgets else {}
-        found = cls(settings.get("name", run.name), budgets)
+        found = cls(run, by_budget(load_results(run / "results")))
         if not found.compared:
             raise ResultError(f"runs: got {run}, which compares {IMAGE!r} with no opponent")
         return found
+
+    @cached_property
+    def name(self) -> str:
+        """Of its study."""
+        return str(json.loads((self.run / SETTINGS).read_text(encoding="utf-8"))["name"])
 
     @property
     def compared(self) -> list[float]:

@@ -263,12 +263,12 @@ def test_batch_norms_undo_what_is_the_same_for_a_batch(
     modulation, images = agent.policy.grids.modulation, mixed_images(agent.problem, 32)
     assert modulation is not None
     scene, x = agent.policy.scene(images, groups), agent.problem.normalize(images)
-    found = []
+    found, generator = [], torch.Generator().manual_seed(0)
     agent.network.train()
     with torch.no_grad():
         for size in (0, 0.1):
             for parameter in modulation.parameters():
-                parameter.add_(size * torch.randn(parameter.shape))
+                parameter.add_(size * torch.randn(parameter.shape, generator=generator))
             chooser = modulation.around(lambda index, activation: LayerBits(32, 32), scene)
             found.append(agent.network(x, chooser))
     assert torch.allclose(*found, atol=1e-3, rtol=1e-3) == undone
