@@ -38,6 +38,8 @@ _PATIENCE = 5.0
 # activations of more bits have errors without a mean to speak of
 _NARROW = 4
 
+_Taken = tuple[Tensor, Patches | None]
+
 
 class PostTraining(Protocol):
     """Makes a network ready for every assignment; a layer depends on its own bits alone."""
@@ -78,7 +80,8 @@ class Reconstruction:
     each weight meets. Every rounding is tried, and each channel at each width keeps the one with
     the least output error on calibration images that were held out. Mean and spread of the output
     are corrected as :mod:`~dqmq_env.quantization.correction` says, again where that is nearer on
-    images held out. A layer with one step for all channels keeps nearest rounding.
+    images held out. A layer with one step for all channels keeps nearest rounding, and so does one
+    whose channels have very many weights.
 
     Attributes:
         roundings: what is compared at 6 bits and less; above, where all are alike, weights get the
@@ -88,38 +91,44 @@ class Reconstruction:
             nearest to float on images held out is kept for the whole network.
         patches: positions of a layer's input, over all images, that it is fitted to.
         rule: sets the steps.
+        widest: weights of a channel up to which a layer is looked at. What that takes grows with
+            their square, at least 32 bytes of it: 2.7 GB at the usual 9,216, which the first linear
+            layer of AlexNet has. That of VGG, with 25,088, would take 20 GB.
     """
 
     roundings: Sequence[Rounding] = (Nearest(), ErrorFeedback())
     shares: Sequence[float] = (1.0, 0.5, 0.0)
     patches: int = 4096
     rule: MeanSquaredError = _LEAST_SQUARES
+    widest: int = 9216
 
     @torch.no_grad()
     def __call__(self, network: "QuantizedNetwork", x: Tensor) -> None:
         """See :class:`PostTraining`."""
         for layer in network.layers:
-            if layer.weight_log_step.shape[1] == 1:
+            if not self._fits(layer):
                 layer.calibrate_weights(self.rule)
             layer.rounded = None
 
         tables: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
-        def take(layer: QuantizedLayer, activation: Tensor, uses: int) -> tuple[Tensor, Patches]:
-            patches = take_patches(layer, activation, -(-self.patches // uses))
-            return sampled_values(activation, uses), patches
+        def take(layer: QuantizedLayer, activation: Tensor, uses: int) -> _Taken:
+            values, count = sampled_values(activation, uses), -(-self.patches // uses)
+            return values, take_patches(layer, activation, count) if self._fits(layer) else None
 
-        def visit(layer: QuantizedLayer, taken: list[tuple[Tensor, Patches]]) -> None:
+        def visit(layer: QuantizedLayer, taken: list[_Taken]) -> None:
             layer.calibrate_input(torch.cat([values for values, _ in taken]), self.rule)
-            if layer.weight_log_step.shape[1] > 1:
-                patches = Patches.joined([patches for _, patches in taken])
-                tables[layer.index] = self._reconstruct(layer, patches)
+            if patches := [own for _, own in taken if own is not None]:
+                tables[layer.index] = self._reconstruct(layer, Patches.joined(patches))
             bar.update()
 
         with progress(len(network.layers), "rounding", "layer", delay=_PATIENCE) as bar:
             visit_inputs(network, x, take, visit)
         if len(self.shares) > 1 and tables:
             self._settle(network, divide(x)[1], tables)
+
+    def _fits(self, layer: QuantizedLayer) -> bool:
+        return layer.weight_log_step.shape[1] > 1 and layer.inner.weight[0].numel() <= self.widest
 
     @one_thread()
     def _reconstruct(self, layer: QuantizedLayer, patches: Patches) -> list[tuple[Tensor, Tensor]]:

@@ -244,6 +244,27 @@ def test_one_step_for_all_channels_keeps_nearest_rounding(
         assert torch.equal(quantized(tiny_input, assignment), plain(tiny_input, assignment))
 
 
+@pytest.mark.parametrize("place", range(3))
+def test_layers_of_very_many_weights_keep_nearest_rounding(
+    place: int, rebuilt: QuantizedNetwork, floats: nn.Module, tiny_input: Tensor
+) -> None:
+    """Second moments of their inputs would not fit into memory."""
+
+    def weights(layer: QuantizedLayer) -> int:
+        return layer.inner.weight[0].numel()
+
+    widest = sorted({weights(layer) for layer in rebuilt.layers})[place]
+    quantized = ready(floats, tiny_input, method=Reconstruction(widest=widest))
+    plain = ready(floats, tiny_input, method=StepSearch())
+    for index, layer in enumerate(quantized.layers):
+        x = received(floats, tiny_input, layer.spec.name)
+        expected = (rebuilt if weights(layer) <= widest else plain).layers[index]
+        for bits in BITS:
+            assert torch.equal(
+                layer.compute(x, LayerBits(bits, 8)), expected.compute(x, LayerBits(bits, 8))
+            )
+
+
 # Its life.
 
 
