@@ -98,7 +98,8 @@ class Modulation(nn.Module):
         self.view.calibrate_cells(scene)
 
         def note(number: int, layer: nn.Module, inputs: object, output: Tensor) -> None:
-            spread = output.transpose(0, 1).flatten(1).std(1)
+            assert isinstance(layer, QuantizedLayer)
+            spread = output.transpose(0, layer.spec.channel_axis).flatten(1).std(1)
             getattr(self, f"unit_{number}").copy_(spread.clamp_min(1e-3 * spread.mean()))
 
         hooks = [

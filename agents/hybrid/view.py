@@ -121,7 +121,8 @@ class View(nn.Module):
         groups = len(scene.quality)
         channels = None
         if decision < len(self.channels):
-            channels = channel_means(activation, reach, groups)
+            axis = self._specs[decision].channel_axis
+            channels = channel_means(activation, axis, reach, groups)
         statistics = scene.quality.new_zeros(groups, len(ACTIVATION_STATISTICS))
         if "statistics" in self.sees:
             statistics = activation_statistics(activation, reach, groups)
@@ -166,7 +167,8 @@ class View(nn.Module):
     def calibrate(self, decision: int, activation: Tensor, reach: Tensor) -> None:
         """The same of a layer's channel means, from what it receives (N, ...)."""
         if decision < len(self.channels):
-            means = channel_means(activation, reach, len(activation))
+            axis = self._specs[decision].channel_axis
+            means = channel_means(activation, axis, reach, len(activation))
             self._calibrate(f"channels_{decision}", means)
 
     def bops(self) -> int:
@@ -176,7 +178,7 @@ class View(nn.Module):
             if "statistics" in self.sees:
                 total += statistics_bops(spec.input_shape)
             if number < len(self.channels):
-                total += channel_means_bops(spec.input_shape)
+                total += channel_means_bops(spec)
                 total += self.channels[number].numel() * MAC_BOPS
             if self.encoder is not None:
                 total += self.encoder.in_features * self.size * MAC_BOPS

@@ -159,7 +159,7 @@ class DQNet(Settings):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "dqnet", "controller"))
             return Controller(
-                problem.layers[layout.controlled[0]].input_shape,
+                problem.layers[layout.controlled[0]],
                 len(layout.controlled),
                 len(layout.choices),
                 self.pool,

@@ -148,7 +148,7 @@ class _Draft:
         self._stem, self._controlled = decided[:stem], decided[stem:]
         self._single = [index for index in range(len(specs)) if index not in decided]
         self._settings, self._widths = settings, widths
-        self._seen = specs[self._controlled[0]].input_shape
+        self._seen = specs[self._controlled[0]]
         self._whole = reference(Bops(), specs)
         self._rows = layer_table(Bops(), specs, options)
 

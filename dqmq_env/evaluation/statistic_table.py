@@ -2,6 +2,8 @@
 
 import math
 
+from dqmq_env.quantization.spec import LayerSpec
+
 ACTIVATION_STATISTICS = ("mean", "rms", "nonzero", "peak")
 
 SPACING = 2
@@ -20,9 +22,12 @@ def statistics_bops(input_shape: tuple[int, ...]) -> int:
     return _looked_at(input_shape) * (3 * _BITS + _BITS * _BITS)
 
 
-def channel_means_bops(input_shape: tuple[int, ...]) -> int:
-    """Bit operations for the channel means of one image: an addition for each value."""
-    return _looked_at(input_shape) * _BITS
+def channel_means_bops(spec: LayerSpec) -> int:
+    """Bit operations for the channel means of what a layer receives of one image.
+
+    They are an addition for each value looked at.
+    """
+    return _looked_at((spec.in_channels, *spec.input_sides)) * _BITS
 
 
 def image_cells_bops(shape: tuple[int, ...]) -> int:
@@ -35,5 +40,7 @@ def image_cells_bops(shape: tuple[int, ...]) -> int:
 
 
 def _looked_at(input_shape: tuple[int, ...]) -> int:
+    if len(input_shape) != 3:
+        return math.prod(input_shape)
     channels, *sides = input_shape
     return channels * math.prod(math.ceil(side / SPACING) for side in sides)

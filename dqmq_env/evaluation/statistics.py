@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dqmq_env.evaluation.statistic_table import SPACING
+from dqmq_env.quantization.channels import channels_second
 from dqmq_env.quantization.rows import is_channels_last
 
 
@@ -75,23 +76,26 @@ def _cells(size: int, side: int) -> Tensor:
     return inside.clamp_min(0) * side / size
 
 
-def channel_means(x: Tensor, reach: Tensor, groups: int = 1) -> Tensor:
+def channel_means(x: Tensor, axis: int, reach: Tensor, groups: int = 1) -> Tensor:
     """The mean of each channel of the activation of each group of images.
 
     Feature maps are looked at in every second row and column.
 
     Args:
-        x: activation, shape (N, C, H, W), or (N, ..., C) of a linear layer.
+        x: activation of N images.
+        axis: where its channels are, see
+            :attr:`~dqmq_env.quantization.spec.LayerSpec.channel_axis`.
         reach: the largest magnitude seen in calibration, a scalar above zero.
         groups: G, which divides N; consecutive images form a group.
 
     Returns:
         Shape (G, C), as fractions of ``reach``.
     """
+    x = channels_second(x, axis)
     if x.ndim == 4:
         rows = x[:, :, ::SPACING, ::SPACING].mean((2, 3))
     else:
-        rows = x.reshape(x.shape[0], -1, x.shape[-1]).mean(1)
+        rows = x.flatten(2).mean(2) if x.ndim > 2 else x
     means: Tensor = rows.unflatten(0, (groups, -1)).mean(1) / reach
     return means
 

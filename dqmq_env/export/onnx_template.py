@@ -136,7 +136,9 @@ class _OpenLayer(QuantizedLayer):
             assert bits.sample is not None
             self.places.choice = [bits.sample]
         output: Tensor = self.places(x)
-        return output if modulated is None else modulated.applied(output, self.written_into)
+        if modulated is None:
+            return output
+        return modulated.applied(output, self.spec.channel_axis, self.written_into)
 
 
 def _open(network: QuantizedNetwork) -> QuantizedNetwork:

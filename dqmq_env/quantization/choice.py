@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from dqmq_env.quantization.assignment import LayerBits
+from dqmq_env.quantization.channels import on_channels
 from dqmq_env.quantization.scaling import scale_and_shift
 
 
@@ -65,15 +66,21 @@ class Modulated:
     scale: Tensor
     offset: Tensor
 
-    def applied(self, output: Tensor, written_into: bool) -> Tensor:
-        """The layer's output (N, O, ...), scaled and shifted; in place without gradients.
+    def applied(self, output: Tensor, axis: int, written_into: bool) -> Tensor:
+        """The layer's output, scaled and shifted; in place without gradients.
 
         Args:
-            output: may be written into.
+            output: of N images; may be written into.
+            axis: where its channels are, see
+                :attr:`~dqmq_env.quantization.spec.LayerSpec.channel_axis`.
             written_into: whether the network may write into what it gets.
         """
         scale, offset = of_images(self.scale, output), of_images(self.offset, output)
-        return scale_and_shift(output, scale, offset, written_into)
+
+        def change(x: Tensor) -> Tensor:
+            return scale_and_shift(x, scale, offset, written_into)
+
+        return on_channels(change, output, axis)
 
     def of(self, images: Tensor, count: int) -> "Modulated":
         """The same of some of ``count`` images, int64."""

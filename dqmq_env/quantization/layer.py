@@ -11,6 +11,7 @@ from dqmq_env.errors import AssignmentError
 from dqmq_env.quantization.alignment import Alignment
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.candidates import joint_options, telling_widths
+from dqmq_env.quantization.channels import on_channels
 from dqmq_env.quantization.choice import (
     Chooser,
     ImageBits,
@@ -110,16 +111,17 @@ class QuantizedLayer(nn.Module):
                 probabilities do not fit the batch.
         """
         bits, modulated = taken_apart(choice)
+        axis = self.spec.channel_axis
         if isinstance(bits, RelaxedBits):
             check_relaxed(self.spec.name, x, bits, len(self.options))
             if bits.sample is not None:
-                return sampled(self._at_candidate, x, bits, modulated, self.written_into)
+                return sampled(self._at_candidate, x, bits, modulated, axis, self.written_into)
             output = expectation(self._at_candidate, x, bits.probabilities)
         elif isinstance(bits, ImageBits):
             output = compute_per_image(self._at, x, bits.bits)
         else:
             output = self._at(x, bits)
-        return output if modulated is None else modulated.applied(output, self.written_into)
+        return output if modulated is None else modulated.applied(output, axis, self.written_into)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -216,7 +218,7 @@ class QuantizedLayer(nn.Module):
             x: what the layer receives of some images, shape (N, ...).
         """
         output = self._linear(x, self.quantized_weight(FLOAT_BITS), None)
-        channels = output.transpose(0, 1).flatten(1)
+        channels = output.transpose(0, self.spec.channel_axis).flatten(1)
         self.alignment = Alignment(len(self.options), channels.mean(1), channels.var(1))
 
     @torch.no_grad()
@@ -265,9 +267,13 @@ class QuantizedLayer(nn.Module):
         """The layer in training, where each option is normalised by what is computed at it."""
         x = self.quantized_input(x, bits.activation)
         plain = self._linear(x, self._unaligned_weight(bits), None)
-        output: Tensor = alignment(plain, self.options.index(bits))
-        bias = self.inner.bias
-        return output if bias is None else output + bias.view(-1, *(1,) * (output.ndim - 2))
+        option, bias = self.options.index(bits), self.inner.bias
+
+        def normalized(own: Tensor) -> Tensor:
+            output: Tensor = alignment(own, option)
+            return output if bias is None else output + bias.view(-1, *(1,) * (own.ndim - 2))
+
+        return on_channels(normalized, plain, self.spec.channel_axis)
 
     def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """What the layer is without rounding."""

@@ -70,6 +70,7 @@ def sampled(
     x: Tensor,
     choice: RelaxedBits,
     modulated: Modulated | None,
+    axis: int,
     written_into: bool,
 ) -> Tensor:
     """The output at the sampled candidates; probabilities get their gradient by credit.
@@ -79,13 +80,14 @@ def sampled(
         x: what it receives, shape (N, ...).
         choice: has a sample.
         modulated: scale and offset that follow, if any do.
+        axis: where the channels of the output are.
         written_into: whether the network may write into what it gets.
     """
     assert choice.sample is not None
     parts = split_by_candidate(choice.sample, len(x))
     output = _by_parts(at_candidate, x, parts)
     if modulated is not None:
-        output = modulated.applied(output, written_into)
+        output = modulated.applied(output, axis, written_into)
     if not torch.is_grad_enabled() or not choice.probabilities.requires_grad:
         return output
 
@@ -93,7 +95,7 @@ def sampled(
         plain = at_candidate(own, position)
         if modulated is None:
             return plain
-        return modulated.of(images, len(x)).applied(plain, written_into)
+        return modulated.of(images, len(x)).applied(plain, axis, written_into)
 
     output = credit_neighbours(output, x, choice, parts, layer_at)
     # what is kept for credit must outlive what is written

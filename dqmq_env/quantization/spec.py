@@ -35,6 +35,16 @@ class LayerSpec:
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
 
+    @property
+    def channel_axis(self) -> int:
+        """Of what it receives and gives, with the batch: 1, or the last one of a linear layer."""
+        return -1 if self.kind == "linear" else 1
+
+    @property
+    def input_sides(self) -> tuple[int, ...]:
+        """Of what it receives of an image, without its channels: (H, W), or what tokens form."""
+        return self.input_shape[1:] if self.channel_axis == 1 else self.input_shape[:-1]
+
     def to_dict(self) -> dict[str, Any]:
         """The form that JSON gives back, with lists in place of tuples."""
         shapes = {name: list(getattr(self, name)) for name in ("input_shape", "output_shape")}

@@ -126,7 +126,7 @@ def _static_features(problem: Problem, plan: Plan) -> NDArray[np.float64]:
                 spec.stride,
                 spec.kernel,
                 spec.weights,
-                float(np.prod(spec.input_shape[1:])),
+                float(np.prod(spec.input_sides)),
             ]
             for spec in specs
         ]

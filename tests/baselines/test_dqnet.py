@@ -63,7 +63,7 @@ def controller_for(problem: NetworkProblem, settings: DQNet, seed: int = 0) -> C
     layout = layout_of(problem, settings, BUDGET)
     torch.manual_seed(seed)
     return Controller(
-        problem.layers[layout.controlled[0]].input_shape,
+        problem.layers[layout.controlled[0]],
         len(layout.controlled),
         len(layout.choices),
         settings.pool,
