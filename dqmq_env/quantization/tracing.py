@@ -26,7 +26,10 @@ _OTHER_WEIGHTED = (
 def trace_layers(
     network: nn.Module, example: Tensor, exclude: Collection[str] = ()
 ) -> list[LayerSpec]:
-    """One :class:`LayerSpec` for each ``Conv2d`` and ``Linear`` that a forward pass uses.
+    """One :class:`LayerSpec` for each ``Conv2d`` and ``Linear`` that a forward pass calls.
+
+    A warning names layers with weights that stay in float: those of other kinds, and those that are
+    never called, as where a network takes a layer's weights and multiplies with them by itself.
 
     Args:
         network: any module that contains its layers; left in the mode that it was in.
@@ -72,6 +75,8 @@ def trace_layers(
     if not specs:
         raise NetworkError("network: it has no Conv2d or Linear layer that a forward pass uses")
     left = [name for name, module in network.named_modules() if isinstance(module, _OTHER_WEIGHTED)]
+    inside, known = tuple(f"{name}." for name in left), {*specs, *exclude}
+    left += [name for name in found if name not in known and not name.startswith(inside)]
     if left:
         warnings.warn(f"these layers stay in float: {', '.join(left)}", stacklevel=2)
     return list(specs.values())

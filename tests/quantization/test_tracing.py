@@ -117,7 +117,8 @@ class Shared(nn.Module):
 
 
 def test_a_shared_layer_counts_once_in_weights_and_twice_in_macs() -> None:
-    conv, head = trace_layers(Shared(), torch.zeros(1, 4, 8, 8))
+    with pytest.warns(UserWarning, match="stay in float: unused$"):
+        conv, head = trace_layers(Shared(), torch.zeros(1, 4, 8, 8))
     assert (conv.name, head.name) == ("conv", "head")
     assert conv.weights == 4 * 4 * 9
     assert conv.macs == 4 * 4 * 9 * (64 + 16)
@@ -172,6 +173,23 @@ class Attending(nn.Module):
 def test_attention_stays_in_float_and_is_named() -> None:
     with pytest.warns(UserWarning, match="stay in float: attention"):
         specs = trace_layers(Attending().eval(), torch.zeros(1, 1, 5, 5))
+    assert [spec.name for spec in specs] == ["stem"]
+
+
+class Borrowing(Attending):
+    """Multiplies with a layer's weights by itself, as torchvision's Swin does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.borrowed = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) @ self.borrowed.weight
+
+
+def test_layers_that_are_not_called_are_named_once() -> None:
+    with pytest.warns(UserWarning, match="stay in float: attention, borrowed$"):
+        specs = trace_layers(Borrowing().eval(), torch.zeros(1, 1, 5, 5))
     assert [spec.name for spec in specs] == ["stem"]
 
 
