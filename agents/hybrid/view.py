@@ -121,8 +121,7 @@ class View(nn.Module):
         groups = len(scene.quality)
         channels = None
         if decision < len(self.channels):
-            axis = self._specs[decision].channel_axis
-            channels = channel_means(activation, axis, reach, groups)
+            channels = self._channel_means(decision, activation, reach, groups)
         statistics = scene.quality.new_zeros(groups, len(ACTIVATION_STATISTICS))
         if "statistics" in self.sees:
             statistics = activation_statistics(activation, reach, groups)
@@ -167,8 +166,7 @@ class View(nn.Module):
     def calibrate(self, decision: int, activation: Tensor, reach: Tensor) -> None:
         """The same of a layer's channel means, from what it receives (N, ...)."""
         if decision < len(self.channels):
-            axis = self._specs[decision].channel_axis
-            means = channel_means(activation, axis, reach, len(activation))
+            means = self._channel_means(decision, activation, reach, len(activation))
             self._calibrate(f"channels_{decision}", means)
 
     def bops(self) -> int:
@@ -189,6 +187,11 @@ class View(nn.Module):
         self.register_buffer(f"{name}_mean", torch.zeros(count))
         self.register_buffer(f"{name}_spread", torch.ones(count))
         return nn.Parameter(torch.randn(count, self.size) * (0.3 / count**0.5))
+
+    def _channel_means(
+        self, decision: int, activation: Tensor, reach: Tensor, groups: int
+    ) -> Tensor:
+        return channel_means(activation, self._specs[decision].channel_axis, reach, groups)
 
     def _calibrate(self, name: str, values: Tensor) -> None:
         getattr(self, f"{name}_mean").copy_(values.mean(0))

@@ -227,7 +227,7 @@ def _first_features(problem: NetworkProblem, begun: BatchPass) -> NDArray[np.flo
     after = problem.walker.advance(begun, problem.quantized.options[first.name][-1])
     features = []
     for x, images in zip(after.activations, after.sizes, strict=True):
-        channels_last = x if second.kind == "linear" else x.movedim(1, -1)
+        channels_last = x.movedim(second.channel_axis, -1)
         # an image may have become several, one after the other, such as windows
         values = channels_last.reshape(images, -1, channels_last.shape[-1])
         features.append(torch.cat([values.mean(1), values.square().mean(1).sqrt()], 1))

@@ -106,15 +106,17 @@ class Reconstruction:
     def __call__(self, network: "QuantizedNetwork", x: Tensor) -> None:
         """See :class:`PostTraining`."""
         for layer in network.layers:
-            if not self._fits(layer):
+            if not self._reconstructs(layer):
                 layer.calibrate_weights(self.rule)
             layer.rounded = None
 
         tables: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
         def take(layer: QuantizedLayer, activation: Tensor, uses: int) -> _Taken:
-            values, count = sampled_values(activation, uses), -(-self.patches // uses)
-            return values, take_patches(layer, activation, count) if self._fits(layer) else None
+            values = sampled_values(activation, uses)
+            if not self._reconstructs(layer):
+                return values, None
+            return values, take_patches(layer, activation, -(-self.patches // uses))
 
         def visit(layer: QuantizedLayer, taken: list[_Taken]) -> None:
             layer.calibrate_input(torch.cat([values for values, _ in taken]), self.rule)
@@ -127,7 +129,7 @@ class Reconstruction:
         if len(self.shares) > 1 and tables:
             self._settle(network, divide(x)[1], tables)
 
-    def _fits(self, layer: QuantizedLayer) -> bool:
+    def _reconstructs(self, layer: QuantizedLayer) -> bool:
         return layer.weight_log_step.shape[1] > 1 and layer.inner.weight[0].numel() <= self.widest
 
     @one_thread()
