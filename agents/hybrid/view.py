@@ -124,7 +124,8 @@ class View(nn.Module):
             channels = self._channel_means(decision, activation, reach, groups)
         statistics = scene.quality.new_zeros(groups, len(ACTIVATION_STATISTICS))
         if "statistics" in self.sees:
-            statistics = activation_statistics(activation, reach, groups)
+            axis = self._specs[decision].channel_axis
+            statistics = activation_statistics(activation, axis, reach, groups)
         return Look(scene, statistics, channels)
 
     def embed(
@@ -174,7 +175,7 @@ class View(nn.Module):
         total = 0 if self.cells is None else self.cells.numel() * MAC_BOPS
         for number, spec in enumerate(self._specs):
             if "statistics" in self.sees:
-                total += statistics_bops(spec.input_shape)
+                total += statistics_bops(spec)
             if number < len(self.channels):
                 total += channel_means_bops(spec)
                 total += self.channels[number].numel() * MAC_BOPS

@@ -12,14 +12,14 @@ SPACING = 2
 _BITS = 8
 
 
-def statistics_bops(input_shape: tuple[int, ...]) -> int:
-    """Bit operations for the statistics of one image's activation, given without the batch.
+def statistics_bops(spec: LayerSpec) -> int:
+    """Bit operations for the statistics of what a layer receives of one image.
 
     For each value looked at: an addition for the mean and a comparison each for the share of
     non-zeros and the peak (8 bit operations each, values having 8 bits), and a
     multiply-accumulate for the root mean square (8 x 8).
     """
-    return _looked_at(input_shape) * (3 * _BITS + _BITS * _BITS)
+    return _looked_at(spec) * (3 * _BITS + _BITS * _BITS)
 
 
 def channel_means_bops(spec: LayerSpec) -> int:
@@ -27,7 +27,7 @@ def channel_means_bops(spec: LayerSpec) -> int:
 
     They are an addition for each value looked at.
     """
-    return _looked_at((spec.in_channels, *spec.input_sides)) * _BITS
+    return _looked_at(spec) * _BITS
 
 
 def image_cells_bops(shape: tuple[int, ...]) -> int:
@@ -39,8 +39,7 @@ def image_cells_bops(shape: tuple[int, ...]) -> int:
     return math.prod(shape) * (3 * _BITS + _BITS * _BITS)
 
 
-def _looked_at(input_shape: tuple[int, ...]) -> int:
-    if len(input_shape) != 3:
-        return math.prod(input_shape)
-    channels, *sides = input_shape
-    return channels * math.prod(math.ceil(side / SPACING) for side in sides)
+def _looked_at(spec: LayerSpec) -> int:
+    sides = spec.input_sides
+    spacing = SPACING if len(sides) == 2 else 1
+    return spec.in_channels * math.prod(math.ceil(side / spacing) for side in sides)

@@ -12,7 +12,7 @@ from dqmq_env.quantization.channels import channels_second
 from dqmq_env.quantization.rows import is_channels_last
 
 
-def activation_statistics(x: Tensor, reach: Tensor, groups: int = 1) -> Tensor:
+def activation_statistics(x: Tensor, axis: int, reach: Tensor, groups: int = 1) -> Tensor:
     """The :data:`ACTIVATION_STATISTICS` of the activation of each group of images, in [0, 1].
 
     ``mean`` is the mean magnitude, ``rms`` the root mean square, both as fractions of ``reach``;
@@ -21,23 +21,25 @@ def activation_statistics(x: Tensor, reach: Tensor, groups: int = 1) -> Tensor:
     every second row and column. Gradients flow through all but ``nonzero``.
 
     Args:
-        x: activation, shape (N, ...).
+        x: activation of N images.
+        axis: where its channels are, see
+            :attr:`~dqmq_env.quantization.spec.LayerSpec.channel_axis`.
         reach: the largest magnitude seen in calibration, a scalar above zero.
         groups: G, which divides N; consecutive images form a group.
 
     Returns:
         Shape (G, 4).
     """
-    return _features(_moments(x, groups), reach)
+    return _features(_moments(channels_second(x, axis), groups), reach)
 
 
-def batch_statistics(parts: Sequence[Tensor], reach: Tensor) -> Tensor:
-    """The same for the one activation (N, ...) of a batch that lies in consecutive parts.
+def batch_statistics(parts: Sequence[Tensor], axis: int, reach: Tensor) -> Tensor:
+    """The same for the one activation of a batch that lies in consecutive parts.
 
     Returns:
         Shape (4,).
     """
-    moments = torch.stack([_moments(part, 1)[0] for part in parts])
+    moments = torch.stack([_moments(channels_second(part, axis), 1)[0] for part in parts])
     counts = torch.tensor([float(part.numel()) for part in parts], device=moments.device)
     shares = counts / counts.sum()
     pooled = torch.cat([shares @ moments[:, :3], moments[:, 3:].amax(0)])

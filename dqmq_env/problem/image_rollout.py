@@ -59,8 +59,10 @@ class ImageRollout:
 
     def activation(self) -> NDArray[np.float32]:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        reach = self._problem.quantized.layers[len(self._bits)].activation_range
-        rows = [activation_statistics(part, reach, len(part)) for part in self._pass().activations]
+        layer = self._problem.quantized.layers[len(self._bits)]
+        axis, reach = layer.spec.channel_axis, layer.activation_range
+        parts = self._pass().activations
+        rows = [activation_statistics(part, axis, reach, len(part)) for part in parts]
         statistics: NDArray[np.float32] = torch.cat(rows).numpy()
         return statistics[: self._count]
 

@@ -58,9 +58,10 @@ class NetworkRollout:
 
     def activation(self) -> NDArray[np.float32]:
         """See :class:`~dqmq_env.problem.protocol.Rollout`."""
-        reach = self._problem.quantized.layers[len(self._keys[0].bits)].activation_range
+        layer = self._problem.quantized.layers[len(self._keys[0].bits)]
+        axis, reach = layer.spec.channel_axis, layer.activation_range
         rows = {
-            key: batch_statistics(reached.activations, reach).numpy()
+            key: batch_statistics(reached.activations, axis, reach).numpy()
             for key, reached in self._passes().items()
         }
         return np.stack([rows[key] for key in self._keys])

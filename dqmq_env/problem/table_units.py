@@ -129,8 +129,9 @@ class _Walk:
 
     def _look(self, reached: BatchPass, layer: int, decision: int) -> None:
         if self._split == "search":
+            axis = self._problem.layers[layer].channel_axis
             reach = self._problem.quantized.layers[layer].activation_range
-            row = batch_statistics(reached.activations, reach).cpu().numpy()
+            row = batch_statistics(reached.activations, axis, reach).cpu().numpy()
             self.statistics.setdefault(decision, []).append(row)
 
     def _end(self, logits: Tensor) -> None:

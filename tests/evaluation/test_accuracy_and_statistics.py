@@ -14,6 +14,7 @@ from dqmq_env.evaluation.normalize import Normalize
 from dqmq_env.evaluation.statistic_table import ACTIVATION_STATISTICS, statistics_bops
 from dqmq_env.evaluation.statistics import activation_statistics, image_cells
 from dqmq_env.quality.conditioned import ConditionedImages
+from dqmq_env.quantization.tracing import trace_layers
 
 
 def test_judging_logits_by_hand() -> None:
@@ -62,7 +63,7 @@ def test_accuracy_under_a_condition(tiny_data: ImageData) -> None:
 
 def test_statistics_by_hand() -> None:
     x = torch.tensor([[0.0, 1.0, -2.0, 3.0], [0.0, 0.0, 0.0, 0.0]])
-    rows = activation_statistics(x, torch.tensor(4.0), groups=2)
+    rows = activation_statistics(x, 1, torch.tensor(4.0), groups=2)
     expected = [6 / 4 / 4, math.sqrt(14 / 4) / 4, 0.75, 3 / 8]
     assert rows[0].tolist() == pytest.approx(expected)
     assert rows[1].tolist() == [0, 0, 0, 0]
@@ -72,12 +73,16 @@ def test_statistics_by_hand() -> None:
 def test_every_second_row_and_column_is_looked_at() -> None:
     x = torch.rand(2, 3, 5, 7)
     seen = x[:, :, ::2, ::2].reshape(1, -1)
-    row = activation_statistics(x, torch.tensor(1.0))[0]
+    row = activation_statistics(x, 1, torch.tensor(1.0))[0]
     assert float(row[0]) == pytest.approx(float(seen.mean()), rel=1e-5)
     assert float(row[1]) == pytest.approx(float(seen.square().mean().sqrt()), rel=1e-5)
     # 3 x 3 x 4 values, three operations of 8 bits and one of 8 x 8 each
-    assert statistics_bops((3, 5, 7)) == 3 * 3 * 4 * (3 * 8 + 64)
-    assert statistics_bops((16,)) == 16 * 88
+    convolution, linear = (
+        trace_layers(nn.Sequential(layer), like)[0]
+        for layer, like in ((nn.Conv2d(3, 1, 1), x[:1]), (nn.Linear(16, 1), torch.rand(1, 16)))
+    )
+    assert statistics_bops(convolution) == 3 * 3 * 4 * (3 * 8 + 64)
+    assert statistics_bops(linear) == 16 * 88
 
 
 @settings(max_examples=30)
@@ -88,11 +93,11 @@ def test_every_second_row_and_column_is_looked_at() -> None:
 )
 def test_statistics_lie_between_zero_and_one(seed: int, scale: float, groups: int) -> None:
     x = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(seed)) * scale
-    rows = activation_statistics(x, torch.tensor(1.0), groups)
+    rows = activation_statistics(x, 1, torch.tensor(1.0), groups)
     assert rows.shape == (groups, 4)
     assert bool(((rows >= 0) & (rows <= 1)).all())
     for group, part in enumerate(x.split(4 // groups)):
-        alone = activation_statistics(part, torch.tensor(1.0))[0]
+        alone = activation_statistics(part, 1, torch.tensor(1.0))[0]
         assert torch.allclose(rows[group], alone, rtol=1e-5)
 
 
@@ -100,7 +105,7 @@ def test_statistics_pass_gradients_but_for_the_share_of_nonzeros() -> None:
     x = torch.rand(2, 5).requires_grad_()
     for k, name in enumerate(ACTIVATION_STATISTICS):
         x.grad = None
-        activation_statistics(x, torch.tensor(2.0))[0, k].backward()
+        activation_statistics(x, 1, torch.tensor(2.0))[0, k].backward()
         assert x.grad is not None
         assert (float(x.grad.abs().sum()) > 0) == (name != "nonzero")
 
@@ -120,27 +125,27 @@ def test_gradients_of_statistics_are_finite_differences(
     if channels_last and len(shape) == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     reach = torch.tensor(8.0, dtype=torch.float64)
-    rows = activation_statistics(x, reach, groups)
+    rows = activation_statistics(x, 1, reach, groups)
     columns = [0, 1, 3]  # the share of non-zeros has no slope
     assert torch.autograd.gradcheck(
-        lambda own: activation_statistics(own, reach, groups)[:, columns], x.requires_grad_()
+        lambda own: activation_statistics(own, 1, reach, groups)[:, columns], x.requires_grad_()
     )
-    torch.testing.assert_close(activation_statistics(x, reach, groups), rows)
+    torch.testing.assert_close(activation_statistics(x, 1, reach, groups), rows)
 
 
 def test_what_shares_the_peak_shares_its_gradient() -> None:
     x = torch.tensor([[2.0, -2.0, 1.0, 0.0]]).requires_grad_()
-    activation_statistics(x, torch.tensor(1.0))[0, 3].backward()
+    activation_statistics(x, 1, torch.tensor(1.0))[0, 3].backward()
     assert x.grad is not None
     assert x.grad.tolist() == [[0, 0, 0, 0]]  # cut off at 1
     x.grad = None
-    activation_statistics(x, torch.tensor(4.0))[0, 3].backward()
+    activation_statistics(x, 1, torch.tensor(4.0))[0, 3].backward()
     assert x.grad.tolist() == [[0.0625, -0.0625, 0, 0]]
 
 
 def test_gradients_of_dead_activations_are_finite() -> None:
     x = torch.zeros(2, 5).requires_grad_()
-    activation_statistics(x, torch.tensor(2.0)).sum().backward()
+    activation_statistics(x, 1, torch.tensor(2.0)).sum().backward()
     assert x.grad is not None
     assert bool(torch.isfinite(x.grad).all())
 

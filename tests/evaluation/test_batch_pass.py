@@ -122,5 +122,5 @@ def test_statistics_of_parts_are_those_of_the_whole(seed: int, cuts: list[int]) 
     x = torch.randn(12, 3, 6, 6, generator=torch.Generator().manual_seed(seed)).relu()
     parts = x.tensor_split(sorted(set(cuts)))
     reach = torch.tensor(2.0)
-    whole = activation_statistics(x, reach)[0]
-    assert torch.allclose(batch_statistics(parts, reach), whole, rtol=1e-5)
+    whole = activation_statistics(x, 1, reach)[0]
+    assert torch.allclose(batch_statistics(parts, 1, reach), whole, rtol=1e-5)

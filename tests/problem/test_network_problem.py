@@ -393,7 +393,7 @@ def test_what_a_rollout_shows(tiny_problem: NetworkProblem) -> None:
     assert np.array_equal(rollout.images[0, :, :, :, 0], images[:16, 0].numpy())
     x = tiny_problem.normalize(images)
     reach = tiny_problem.quantized.layers[0].activation_range
-    assert np.allclose(rollout.activation()[0], activation_statistics(x, reach)[0].numpy())
+    assert np.allclose(rollout.activation()[0], activation_statistics(x, 1, reach)[0].numpy())
 
 
 def test_activations_depend_on_the_bits_before(tiny_problem: NetworkProblem) -> None:

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dqmq_env.evaluation.statistic_table import channel_means_bops, statistics_bops
-from dqmq_env.evaluation.statistics import channel_means
+from dqmq_env.evaluation.statistics import (
+    activation_statistics,
+    batch_statistics,
+    channel_means,
+)
 from dqmq_env.quantization.assignment import LayerBits
 from dqmq_env.quantization.channels import channels_second, on_channels
 from dqmq_env.quantization.choice import ImageBits, LayerChoice, Modulated, RelaxedBits
@@ -118,20 +122,39 @@ def test_outputs_and_gradients_are_those_of_a_convolution(
 
 
 @pytest.mark.parametrize("sides", [(), (4,), (4, 3), (5, 6)])
-def test_channel_means_and_their_price(sides: tuple[int, ...]) -> None:
-    x, reach = images_of(sides, linear=True), torch.tensor(2.0)
+def test_what_is_looked_at_and_its_price(sides: tuple[int, ...]) -> None:
+    """All tokens are; only rows and columns of maps are left out."""
+    x, reach = images_of(sides, linear=True), torch.tensor(8.0)
     spec = trace_layers(nn.Sequential(nn.Linear(INPUTS, OUTPUTS)), x[:1])[0]
     assert spec.input_sides == sides
-    found = channel_means(x, spec.channel_axis, reach, groups=3)
     spaced = x[:, ::2, ::2] if len(sides) == 2 else x
     places = spaced.reshape(3, -1, INPUTS)
+    found = channel_means(x, spec.channel_axis, reach, groups=3)
     torch.testing.assert_close(found, places.mean(1) / reach)
     assert channel_means_bops(spec) == 8 * spaced[0].numel()
+    sizes = places.abs().flatten(1)
+    peak = sizes.amax(1) / 2
+    expected = torch.stack([sizes.mean(1), sizes.square().mean(1).sqrt(), peak], 1) / reach
+    rows = activation_statistics(x, spec.channel_axis, reach, groups=3)
+    torch.testing.assert_close(rows[:, [0, 1, 3]], expected)
+    parts = x.split(2)
+    pooled = batch_statistics(parts, spec.channel_axis, reach)
+    torch.testing.assert_close(pooled, activation_statistics(x, spec.channel_axis, reach)[0])
+    assert statistics_bops(spec) == 88 * spaced[0].numel()
 
 
-def test_all_tokens_are_paid_for() -> None:
-    """Statistics look at all of them; only rows and columns of maps are left out."""
-    assert statistics_bops((7, 5)) == 7 * 5 * 88
+@pytest.mark.parametrize("groups", [1, 3])
+def test_statistics_of_a_map_and_their_gradients_are_those_of_a_convolution(groups: int) -> None:
+    found = []
+    for linear in (True, False):
+        x = images_of((5, 6), linear).requires_grad_()
+        rows = activation_statistics(x, -1 if linear else 1, torch.tensor(8.0), groups)
+        aim = torch.randn(rows.shape, generator=torch.Generator().manual_seed(2))
+        (rows * aim).sum().backward()
+        assert x.grad is not None
+        found.append((rows, as_map(x.grad) if linear else x.grad))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @given(sides=st.lists(st.integers(1, 4), max_size=3), axis=st.sampled_from([1, -1]))
