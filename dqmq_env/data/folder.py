@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
@@ -40,6 +41,8 @@ def load_image_folder(
     folder of its own, the rest for ``train``. Which split an image is in depends on the folder
     alone; the numbers say how many of a split are taken, all where it has fewer. The folder that
     torchvision's ``ImageNet`` has unpacked is of the first form.
+
+    Of grey images of 16 bits the upper 8 are taken, as Pillow does with coloured ones.
 
     Args:
         root: the folder.
@@ -184,6 +187,20 @@ def _folder(path: Path, classes: Sequence[str], picture: Any, read: Any) -> Imag
 def _open(path: str, mode: str) -> Any:
     try:
         with Image.open(path) as image:
-            return image.convert(mode)
+            return _of_eight_bits(image).convert(mode)
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"data: {path} is no image that can be read: {error}") from error
+
+
+def _of_eight_bits(image: Image.Image) -> Image.Image:
+    """The image, by the upper 8 of its 16 bits where it has these: Pillow would cut them off.
+
+    Raises:
+        ValueError: its values have more bits, or are floats.
+    """
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return image
+    pixels = np.asarray(image)
+    if image.mode == "F" or pixels.min() < 0 or pixels.max() >= 2**16:
+        raise ValueError("its values are floats or integers of 32 bits, allowed are 8 and 16 bits")
+    return Image.fromarray((pixels >> 8).astype(np.uint8))

@@ -59,7 +59,10 @@ class MixedQualityBatches:
         if self.group < 1 or self.size % self.group:
             raise SettingError(f"group: got {self.group}, allowed are divisors of size {self.size}")
         if not 1 <= self.size <= len(self.split):
-            raise SettingError(f"size: got {self.size}, allowed are 1 to {len(self.split)}")
+            raise SettingError(
+                f"size: got batches of {self.size}, allowed are 1 to the {len(self.split)} images "
+                "that they are drawn from"
+            )
 
     @property
     def steps_per_epoch(self) -> int:

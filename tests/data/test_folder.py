@@ -167,6 +167,26 @@ def test_an_image_that_cannot_be_read_is_named(root: Path) -> None:
             load_image_folder(root, **(SIZES | {"test_images": 8}))
 
 
+def test_of_sixteen_bits_the_upper_eight_are_taken(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 2**16, (20, 4, 5), np.uint16)
+    (tmp_path / "cat").mkdir()
+    for number, pixels in enumerate(deep):
+        image = Image.fromarray(pixels)
+        image.save(tmp_path / "cat" / f"{number}.{('png', 'tiff', 'pgm')[number % 3]}")
+    data = load_image_folder(tmp_path, side=None, resize=None, mean=(0.5,), std=(0.2,))
+    found = set.union(*(rows(split.images) for split in data.splits.values()))
+    assert found == {(pixels >> 8).astype(np.uint8).tobytes() for pixels in deep}
+
+
+@pytest.mark.parametrize("values", [np.float32([[0.5]]), np.int32([[2**16]]), np.int32([[-1]])])
+def test_values_whose_range_is_unknown_are_refused(tmp_path: Path, values: Any) -> None:
+    (tmp_path / "cat").mkdir()
+    for number in range(3):
+        Image.fromarray(values).save(tmp_path / "cat" / f"{number}.tiff")
+    with pytest.raises(DataError, match=r"\.tiff is no image that can be read: its values are"):
+        load_image_folder(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
