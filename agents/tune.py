@@ -36,7 +36,7 @@ from dqmq_env.quantization.grid import FLOAT_BITS
 from dqmq_env.training.final_images import final_images
 from dqmq_env.training.fine_tune import fine_tune
 from dqmq_env.training.loop import Schedule
-from dqmq_env.training.run_folder import claim_run_folder, environment_of_run
+from dqmq_env.training.run_folder import environment_of_run, working_in
 
 # a high rate would first undo what the float network knows; its answers say more than labels do
 SHORT = Schedule(images=12_000, learning_rate=3e-4, distillation=1.0)
@@ -110,11 +110,11 @@ def tune(arguments: TuneArguments) -> list[Evaluation]:
         "test_images": arguments.test_images,
         **digests(problem),
     }
-    claim_run_folder(arguments.run, settings)
     device = choose_device(arguments.device)
-    tuned = fine_tune(
-        problem, bits, arguments.schedule, arguments.run, progress_bar=True, device=device
-    )
+    with working_in(arguments.run, settings):
+        tuned = fine_tune(
+            problem, bits, arguments.schedule, arguments.run, progress_bar=True, device=device
+        )
     return evaluations(problem, tuned, arguments.test_images)
 
 

@@ -7,6 +7,7 @@ killed goes on within its training, so that the same command given again ends wi
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict
 from functools import lru_cache
@@ -24,7 +25,7 @@ from dqmq_env.benchmark.plain import make
 from dqmq_env.benchmark.provenance import machine
 from dqmq_env.errors import ResultError
 from dqmq_env.progress import progress
-from dqmq_env.training.run_folder import claim_run_folder
+from dqmq_env.training.run_folder import working_in
 
 
 def runs_of(study: Study) -> list[Run]:
@@ -63,7 +64,11 @@ def run_study(study: Study, folder: Path, jobs: int) -> list[str]:
     settings = asdict(study)
     for name in ("seeds", "methods", "budgets", "data", "checkpoints"):
         del settings[name]  # a study may grow, and what it needs may move
-    claim_run_folder(folder, json.loads(json.dumps(settings)))
+    with working_in(folder, json.loads(json.dumps(settings))):
+        return _do_what_is_left(study, runs, folder, jobs)
+
+
+def _do_what_is_left(study: Study, runs: Sequence[Run], folder: Path, jobs: int) -> list[str]:
     (folder / "results").mkdir(exist_ok=True)
     left = [run for run in runs if not _is_done(run, folder / "results")]
     failed: list[str] = []

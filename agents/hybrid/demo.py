@@ -25,7 +25,7 @@ from dqmq_env.evaluation.report import Evaluation
 from dqmq_env.program import one_line_errors
 from dqmq_env.progress import progress
 from dqmq_env.training.loop import Schedule
-from dqmq_env.training.run_folder import claim_run_folder
+from dqmq_env.training.run_folder import working_in
 
 UNIFORM = (2, 1)
 _SETTING: Final[Mapping[str, Any]] = {
@@ -244,10 +244,10 @@ def main(words: list[str] | None = None) -> None:
         settings = asdict(arguments)
         for name in ("run", "processes"):
             del settings[name]
-        claim_run_folder(arguments.run, settings)
-        names = ", ".join(job.name for job in jobs_of(arguments))
-        print(f"training {names}: {arguments.images:,} images each")
-        report(arguments, train_all(arguments))
+        with working_in(arguments.run, settings):
+            names = ", ".join(job.name for job in jobs_of(arguments))
+            print(f"training {names}: {arguments.images:,} images each")
+            report(arguments, train_all(arguments))
 
 
 if __name__ == "__main__":

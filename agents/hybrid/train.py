@@ -66,7 +66,7 @@ from dqmq_env.problem.digests import digests
 from dqmq_env.program import one_line_errors
 from dqmq_env.training.final_images import final_images
 from dqmq_env.training.loop import Schedule
-from dqmq_env.training.run_folder import claim_run_folder
+from dqmq_env.training.run_folder import working_in
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ def train(arguments: TrainArguments) -> None:
     for name in ("network", "run", "device", "threads"):
         del settings[name]
     settings |= digests(agent.problem)
-    claim_run_folder(arguments.run, settings)
-    agent.learn(progress_bar=True)
-    agent.save(arguments.run / "agent.dqmq")
+    with working_in(arguments.run, settings):
+        agent.learn(progress_bar=True)
+        agent.save(arguments.run / "agent.dqmq")
     layers = [spec.name for spec in agent.problem.layers]
     images, conditions = final_images(agent.problem, arguments.test_images)
     results = [

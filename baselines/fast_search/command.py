@@ -33,7 +33,7 @@ import tyro
 
 from baselines.fast_search.agent_search import AgentSearch
 from baselines.fast_search.arguments import SearchArguments
-from baselines.fast_search.front import Front, found_row, uniform_row
+from baselines.fast_search.front import Front, Row, found_row, uniform_row
 from baselines.fast_search.judge import Judge
 from baselines.fast_search.search import FastSearch
 from baselines.fast_search.sensitivities import Store
@@ -49,7 +49,7 @@ from dqmq_env.quantization.assignment import BitAssignment
 from dqmq_env.search.rule import Rule
 from dqmq_env.search.space import Space
 from dqmq_env.task.budget import Budget
-from dqmq_env.training.run_folder import claim_run_folder
+from dqmq_env.training.run_folder import working_in
 from dqmq_env.version import __version__
 
 
@@ -121,9 +121,17 @@ class Search:
         Raises:
             DQMQError: the folder holds another run, or the searcher cannot do with what it gets.
         """
-        claim_run_folder(self._arguments.run, self._identity)
-        kept, judge = FoundBits(self._arguments.run), Judge(self.problem)
-        finder, cost = self._finder(), self._task.budget.cost
+        judge = Judge(self.problem)
+        with working_in(self._arguments.run, self._identity):
+            rows = self._rows(judge)
+        uniform = [uniform_row(self.problem, judge, width) for width in self._beside()]
+        network = self._arguments.network
+        title = f"{network.network or network.id}, {len(self.problem.data.search)} search images"
+        return Front(title, self._task.budget.cost.name, judge.float_verdict, [*uniform, *rows])
+
+    def _rows(self, judge: Judge) -> list[Row]:
+        """What is found under each budget, of the folder where it is there."""
+        kept, finder, cost = FoundBits(self._arguments.run), self._finder(), self._task.budget.cost
         rows = []
         with progress(len(self.budgets), "budgets", "budget") as bar:
             for fraction in self.budgets:
@@ -133,10 +141,7 @@ class Search:
                     kept.put(cost.name, fraction, bits)
                 rows.append(found_row(self.problem, judge, fraction, bits))
                 bar.update()
-        uniform = [uniform_row(self.problem, judge, width) for width in self._beside()]
-        network = self._arguments.network
-        title = f"{network.network or network.id}, {len(self.problem.data.search)} search images"
-        return Front(title, cost.name, judge.float_verdict, [*uniform, *rows])
+        return rows
 
     def _finder(self) -> Finder:
         arguments, decisions = self._arguments, self._task.decisions

@@ -1,14 +1,46 @@
 """The folder of a run, which belongs to the settings that it was begun with."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from dqmq_env.errors import CheckpointError
 from dqmq_env.files import atomic_write_text
 
 SETTINGS = "settings.json"
+_LOCK = ".lock"
+
+
+@contextmanager
+def working_in(folder: Path, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Claim a folder, and be the only process that works in it within the block.
+
+    A process that is killed leaves nothing behind that keeps the next one out.
+
+    Args:
+        folder: of the run; made where it is missing.
+        settings: see :func:`claim_run_folder`.
+
+    Raises:
+        CheckpointError: the folder holds a run with other settings, or another process works in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise CheckpointError(
+            f"--run: another process works in {folder}; wait for it, or choose another folder"
+        ) from error
+    try:
+        claim_run_folder(folder, settings)
+        yield
+    finally:
+        lock.release()
 
 
 def claim_run_folder(folder: Path, settings: Mapping[str, Any]) -> None:
