@@ -56,7 +56,7 @@ def run_study(study: Study, folder: Path, jobs: int) -> list[str]:
 
     Raises:
         ResultError: there is no such method, or ``jobs`` is below 1.
-        CheckpointError: the folder holds another study.
+        CheckpointError: the folder holds another study, or another process works in it.
     """
     if jobs < 1:
         raise ResultError(f"jobs: got {jobs}, allowed are 1 and more")
