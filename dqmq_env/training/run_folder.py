@@ -28,6 +28,7 @@ def working_in(folder: Path, settings: Mapping[str, Any]) -> Iterator[None]:
     Raises:
         CheckpointError: the folder holds a run with other settings, or another process works in it.
     """
+    _refuse_others(folder, _as_text(settings))  # a folder that is not ours gets no lock either
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK, timeout=0)
     try:
@@ -53,15 +54,10 @@ def claim_run_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: the folder holds a run with other settings.
     """
-    path = folder / SETTINGS
-    text = json.dumps(settings, indent=2) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
-        raise CheckpointError(
-            f"--run: {folder} holds a run with other settings{_differing(path, text)}; choose "
-            "another folder"
-        )
+    text = _as_text(settings)
+    _refuse_others(folder, text)
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path, text)
+    atomic_write_text(folder / SETTINGS, text)
 
 
 def environment_of_run(folder: Path) -> tuple[str, dict[str, Any]] | None:
@@ -78,6 +74,19 @@ def environment_of_run(folder: Path) -> tuple[str, dict[str, Any]] | None:
         return None if found is None else (str(found["id"]), dict(found["settings"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"--run: {path} is damaged: {error!r}") from error
+
+
+def _as_text(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, indent=2) + "\n"
+
+
+def _refuse_others(folder: Path, text: str) -> None:
+    path = folder / SETTINGS
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise CheckpointError(
+            f"--run: {folder} holds a run with other settings{_differing(path, text)}; choose "
+            "another folder"
+        )
 
 
 def _differing(path: Path, text: str) -> str:
